@@ -1,0 +1,63 @@
+"""lvmbench: how well does the continuous latent z of a latent variable model capture what people name in a picture?
+
+Everything public is here; a plugin needs no other module. Names are imported when first used, so that
+``import lvmbench`` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from lvmbench.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from lvmbench.api import (
+        Attribute,
+        Batch,
+        Budget,
+        Dataset,
+        Entry,
+        Estimate,
+        Metric,
+        Record,
+        Schema,
+        Score,
+        Split,
+        Value,
+        metric,
+    )
+    from lvmbench.errors import DataError, LvmbenchError, NotApplicable, PluginError, UsageError
+    from lvmbench.evaluation import Evaluation
+    from lvmbench.objectives import (
+        bounds,
+        elbo,
+        iwae_bound,
+        log_weights,
+        rate_distortion,
+    )
+    from lvmbench.pixels import bits_per_dim, expected, likelihood, observe
+
+_HOME = {
+    "lvmbench.api": (
+        "Attribute", "Batch", "Budget", "Dataset", "Entry", "Estimate", "Metric", "Record", "Schema", "Score",
+        "Split", "Value", "metric",
+    ),
+    "lvmbench.errors": ("DataError", "LvmbenchError", "NotApplicable", "PluginError", "UsageError"),
+    "lvmbench.evaluation": ("Evaluation",),
+    "lvmbench.objectives": ("bounds", "elbo", "iwae_bound", "log_weights", "rate_distortion"),
+    "lvmbench.pixels": ("bits_per_dim", "expected", "likelihood", "observe"),
+}  # fmt: skip
+_WHERE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = ["hookimpl", *_WHERE]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'lvmbench' has no public name '{name}'")
+    return getattr(importlib.import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,148 @@
+"""One fit, looked at on held-out data: what every metric reads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from lvmbench.api import Budget, Schema, Split, SplitName, capabilities
+from lvmbench.errors import NotApplicable
+from lvmbench.pixels import observe
+from lvmbench.statistics import bootstrap_weights
+
+T = TypeVar("T")
+ENCODE_BATCH = 256
+
+
+def stream(seed: int, name: str) -> int:
+    """Return the seed of one named stream of random numbers."""
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class Evaluation:
+    """Frozen, lazy, cached view of one fitted model on one data set.
+
+    Everything it gives lies on the model's device. Each picture is encoded once, whoever asks; what two metrics
+    share goes through ``shared``.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        schema: Schema,
+        splits: Mapping[SplitName, Split],
+        budget: Budget,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        codes: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.model = model
+        self.schema = schema
+        self.budget = budget
+        self.seed = seed
+        self.device = torch.device(device)
+        self._splits = dict(splits)
+        self._codes = dict(codes or {})
+        self._shared: dict[tuple[Any, ...], Any] = {}
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the model offers: names of ``lvmbench.api.CAPABILITIES``."""
+        return capabilities(self.model)
+
+    def images(self, split: SplitName = "test") -> Tensor:
+        """Return the pictures as they are stored: uint8 [N, C, H, W], on the CPU."""
+        return self._splits[split].images
+
+    def labels(self, split: SplitName = "test") -> Tensor:
+        """Return the labels, NaN where missing: [N, A]."""
+        return self._splits[split].labels.to(self.device)
+
+    def batches(self, split: SplitName = "test", limit: int | None = None) -> Iterator[Tensor]:
+        """Yield the pictures as the schema observes them, in order, the same noise for every model: [B, C, H, W]."""
+        images = self.images(split)[:limit]
+        noise = torch.Generator().manual_seed(stream(0, f"pixels/{split}"))
+        for chunk in images.split(ENCODE_BATCH):
+            yield observe(self.schema, chunk, noise).to(self.device)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Return the names of the codes that the model offers; ``mean`` is the posterior mean."""
+        return ("mean", *(getattr(self.model, "views", dict)()))
+
+    @torch.no_grad()
+    def codes(self, split: SplitName = "test", view: str = "mean") -> Tensor:
+        """Return the codes of a split under a view of z: [N, D].
+
+        Raises:
+            NotApplicable: if the model has no codes, or no such view.
+        """
+        key = f"{split}/{view}"
+        if key not in self._codes:
+            encode = self._encoder(view)
+            with self._noise(f"codes/{key}"):
+                self._codes[key] = torch.cat([encode(x).flatten(1) for x in self.batches(split)])
+        return self._codes[key].to(self.device)
+
+    def _encoder(self, view: str) -> Callable[[Tensor], Tensor]:
+        if "codes" not in self.capabilities:
+            raise NotApplicable("the model has no codes (no method encode)")
+        if view == "mean":
+            return self.model.encode  # type: ignore[no-any-return]
+        if view not in self.views:
+            raise NotApplicable(f"the model has no view '{view}' (it has {', '.join(self.views)})")
+        return self.model.views()[view]  # type: ignore[no-any-return]
+
+    def weights(self, n: int | None = None) -> Tensor:
+        """Return the bootstrap weights of the first n test rows, keyed by row or identity: [R, n].
+
+        Two models on the same rows get the same weights, so that they can be compared in pairs.
+        """
+        test = self._splits["test"]
+        keys = test.rows if test.groups is None else test.groups
+        return self.shared(_weights, keys=tuple(keys.tolist()))[:, :n]
+
+    def generator(self, name: str) -> torch.Generator:
+        """Return a fresh generator on the CPU, of the stream of this name under the cell's seed."""
+        return torch.Generator().manual_seed(stream(self.seed, name))
+
+    def _noise(self, name: str) -> _Noise:
+        return _Noise(stream(self.seed, name), self.device)
+
+    def shared(self, compute: Callable[..., T], **options: Any) -> T:
+        """Return ``compute(self, **options)``, computed once per evaluation whoever asks.
+
+        torch's random functions inside draw from a stream that ``compute`` and its options name.
+        """
+        key = (compute, *sorted(options.items()))
+        if key not in self._shared:
+            name = f"{compute.__module__}.{compute.__qualname__}"
+            with self._noise(name):
+                self._shared[key] = compute(self, **options)
+        return self._shared[key]  # type: ignore[no-any-return]
+
+
+class _Noise:
+    """Gives torch's random functions a stream of their own inside a with-block."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        devices = [device] if device.type == "cuda" else []
+        self._fork = torch.random.fork_rng(devices=devices)
+        self._seed = seed
+
+    def __enter__(self) -> None:
+        self._fork.__enter__()
+        torch.manual_seed(self._seed)
+
+    def __exit__(self, *exc: object) -> None:
+        self._fork.__exit__(*exc)
+
+
+def _weights(ev: Evaluation, keys: tuple[int, ...]) -> Tensor:
+    return bootstrap_weights(keys).to(ev.device)

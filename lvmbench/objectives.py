@@ -1,0 +1,117 @@
+"""One quantity, log w = log p(x|z) + log p(z) - log q(z|x); everything else is a way to average it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
+
+from lvmbench.api import HasLogWeights
+
+
+class Latent(Protocol):
+    """A model with a prior, a posterior and a decoder."""
+
+    def prior(self) -> Distribution:
+        """Return p(z)."""
+        ...
+
+    def posterior(self, x: Tensor) -> Distribution:
+        """Return q(z|x)."""
+        ...
+
+    def decode(self, z: Tensor) -> Distribution:
+        """Return p(x|z)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The terms of log w for K draws, in nats: each [K, B]."""
+
+    log_likelihood: Tensor
+    log_prior: Tensor
+    log_posterior: Tensor
+
+    @property
+    def log_w(self) -> Tensor:
+        """Return log p(x|z) + log p(z) - log q(z|x): [K, B]."""
+        return self.log_likelihood + self.log_prior - self.log_posterior
+
+
+def draw(q: Distribution, k: int) -> Tensor:
+    """Return k draws of z, differentiable where q allows: -> [K, B, D]."""
+    return q.rsample((k,)) if q.has_rsample else q.sample((k,))
+
+
+def weigh(model: Latent, x: Tensor, q: Distribution, k: int) -> Weights:
+    """Return the terms of log w of k draws z ~ q: [B, C, H, W] -> [K, B] each, in nats."""
+    z = draw(q, k)
+    return Weights(model.decode(z).log_prob(x), model.prior().log_prob(z), q.log_prob(z))
+
+
+def log_weights(model: Latent | HasLogWeights, x: Tensor, k: int) -> Tensor:
+    """Return log w of k draws z ~ q(z|x), in nats: [B, C, H, W] -> [K, B]."""
+    if isinstance(model, HasLogWeights):
+        return model.log_weights(x, k)
+    return weigh(model, x, model.posterior(x), k).log_w
+
+
+def elbo(log_w: Tensor) -> Tensor:
+    """Return the mean of log w, a lower bound on log p(x), in nats (Kingma & Welling 2014): [K, B] -> [B]."""
+    return log_w.mean(dim=0)
+
+
+def iwae_bound(log_w: Tensor) -> Tensor:
+    """Return the log of the mean of w, tighter as K grows, in nats (Burda et al. 2016, eq. 8): [K, B] -> [B]."""
+    return log_w.logsumexp(dim=0) - math.log(len(log_w))
+
+
+def rate_distortion(model: Latent, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return KL(q(z|x) || p(z)) and -log p(x|z) at one draw, in nats (Alemi et al. 2018): [B], [B]."""
+    q = model.posterior(x)
+    return kl_divergence(q, model.prior()), -model.decode(draw(q, 1)[0]).log_prob(x)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What K draws say of each picture, in nats: each [N].
+
+    ``rate`` and ``distortion`` are NaN where a model gives only whole log weights.
+    """
+
+    elbo: Tensor
+    iwae: Tensor
+    rate: Tensor
+    distortion: Tensor
+
+
+@torch.no_grad()
+def bounds(model: Latent | HasLogWeights, x: Tensor, k: int, max_decoded: int = 1024) -> Bounds:
+    """Return the bounds of each picture from the same k draws: [B, C, H, W] -> [B] each, in nats.
+
+    q(z|x) is computed once; draws are decoded ``max_decoded`` pictures at a time and only sums are kept, so
+    that memory does not grow with k.
+    """
+    nan = torch.full((len(x),), math.nan, device=x.device)
+    chunk = max(1, max_decoded // len(x))
+    q = None if isinstance(model, HasLogWeights) else model.posterior(x)
+    total, rate, distortion = (torch.zeros(len(x), device=x.device, dtype=torch.float64) for _ in range(3))
+    log_sum = torch.full_like(total, -math.inf)
+    for start in range(0, k, chunk):
+        n = min(chunk, k - start)
+        if q is None:
+            log_w = log_weights(model, x, n)
+        else:
+            w = weigh(model, x, q, n)  # type: ignore[arg-type]
+            log_w = w.log_w
+            rate += (w.log_posterior - w.log_prior).double().sum(0)
+            distortion -= w.log_likelihood.double().sum(0)
+        total += log_w.double().sum(0)
+        log_sum = torch.logaddexp(log_sum, log_w.double().logsumexp(0))
+    parts = (nan, nan) if q is None else ((rate / k).float(), (distortion / k).float())
+    return Bounds((total / k).float(), (log_sum - math.log(k)).float(), *parts)

@@ -1,0 +1,55 @@
+"""How a schema turns 8-bit pictures into what a model sees, and outputs into a likelihood of them.
+
+The family and the measure belong to the schema; a model owns only the scale, and the scale has a floor.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Distribution, Independent, Normal
+
+from lvmbench.api import Schema
+
+LEVELS = 256
+SCALE_FLOOR = 1 / LEVELS  # a likelihood narrower than one grey level would reward memorised 8-bit values
+
+
+def observe(schema: Schema, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Return what the density is of: uint8 [B, C, H, W] -> float [B, C, H, W], one draw of the pixel noise.
+
+    Bernoulli pixels are binarised with their grey value as probability; gaussian pixels become (x + u) / 256,
+    whose log-density bounds that of the 8-bit picture (Theis et al. 2016).
+    """
+    u = torch.rand(images.shape, generator=generator, device=images.device)
+    if schema.pixels == "bernoulli":
+        return (u * 255 < images).float()
+    return (images + u) / LEVELS
+
+
+def expected(schema: Schema, images: Tensor) -> Tensor:
+    """Return the mean of ``observe`` without its noise: uint8 [B, C, H, W] -> float [B, C, H, W] in [0, 1]."""
+    return images / 255 if schema.pixels == "bernoulli" else (images + 0.5) / LEVELS
+
+
+def likelihood(schema: Schema, outputs: Tensor, raw_scale: Tensor) -> Distribution:
+    """Return p(x|z) from a decoder's outputs: [..., C, H, W] -> batch [...], event [C, H, W].
+
+    ``raw_scale`` (any shape that broadcasts) is what a model learns of the gaussian scale; bernoulli pixels
+    have none. The scale is sqrt(floor² + exp(2 raw_scale)), never under one grey level.
+    """
+    base: Distribution
+    if schema.pixels == "bernoulli":
+        base = Bernoulli(logits=outputs, validate_args=False)
+    else:
+        scale = torch.sqrt(torch.exp(2 * raw_scale) + SCALE_FLOOR**2)
+        base = Normal(torch.sigmoid(outputs), scale, validate_args=False)
+    return Independent(base, 3, validate_args=False)
+
+
+def bits_per_dim(schema: Schema, nats: Tensor) -> Tensor:
+    """Return bits per pixel value from log-densities in nats, a bound on the 8-bit likelihood: [N] -> [N]."""
+    offset = 0.0 if schema.pixels == "bernoulli" else math.log2(LEVELS)
+    return offset - nats / (schema.dims * math.log(2))
