@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import torch
@@ -12,16 +12,11 @@ from torch import Tensor
 from lvmbench.api import Budget, Schema, Split, SplitName, capabilities
 from lvmbench.errors import NotApplicable
 from lvmbench.pixels import observe
+from lvmbench.randomness import noise, stream
 from lvmbench.statistics import bootstrap_weights
 
 T = TypeVar("T")
 ENCODE_BATCH = 256
-
-
-def stream(seed: int, name: str) -> int:
-    """Return the seed of one named stream of random numbers."""
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 class Evaluation:
@@ -67,9 +62,9 @@ class Evaluation:
     def batches(self, split: SplitName = "test", limit: int | None = None) -> Iterator[Tensor]:
         """Yield the pictures as the schema observes them, in order, the same noise for every model: [B, C, H, W]."""
         images = self.images(split)[:limit]
-        noise = torch.Generator().manual_seed(stream(0, f"pixels/{split}"))
+        generator = torch.Generator().manual_seed(stream(0, f"pixels/{split}"))
         for chunk in images.split(ENCODE_BATCH):
-            yield observe(self.schema, chunk, noise).to(self.device)
+            yield observe(self.schema, chunk, generator).to(self.device)
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -112,8 +107,8 @@ class Evaluation:
         """Return a fresh generator on the CPU, of the stream of this name under the cell's seed."""
         return torch.Generator().manual_seed(stream(self.seed, name))
 
-    def _noise(self, name: str) -> _Noise:
-        return _Noise(stream(self.seed, name), self.device)
+    def _noise(self, name: str) -> AbstractContextManager[None]:
+        return noise(stream(self.seed, name), self.device)
 
     def shared(self, compute: Callable[..., T], **options: Any) -> T:
         """Return ``compute(self, **options)``, computed once per evaluation whoever asks.
@@ -126,22 +121,6 @@ class Evaluation:
             with self._noise(name):
                 self._shared[key] = compute(self, **options)
         return self._shared[key]  # type: ignore[no-any-return]
-
-
-class _Noise:
-    """Gives torch's random functions a stream of their own inside a with-block."""
-
-    def __init__(self, seed: int, device: torch.device) -> None:
-        devices = [device] if device.type == "cuda" else []
-        self._fork = torch.random.fork_rng(devices=devices)
-        self._seed = seed
-
-    def __enter__(self) -> None:
-        self._fork.__enter__()
-        torch.manual_seed(self._seed)
-
-    def __exit__(self, *exc: object) -> None:
-        self._fork.__exit__(*exc)
 
 
 def _weights(ev: Evaluation, keys: tuple[int, ...]) -> Tensor:
