@@ -1,0 +1,33 @@
+"""The built-in metrics, each tested against a reference that is not itself."""
+
+from lvmbench import Entry, hookimpl
+
+_SUMMARIES = {
+    "elbo": ("likelihood:elbo", "evidence lower bound on log p(x), nats"),
+    "iw-bound": ("likelihood:iw_bound", "importance-weighted bound on log p(x) at K draws, nats"),
+    "log-likelihood": ("likelihood:log_likelihood", "exact log p(x), nats"),
+    "bits-per-dim": ("likelihood:bits_per_dim", "exact likelihood or bound, in bits per pixel value"),
+    "rate": ("likelihood:rate", "information that q(z|x) carries beyond the prior, nats"),
+    "distortion": ("likelihood:distortion", "what z leaves untold of the picture, nats"),
+    "mse": ("reconstruction:mse", "squared error of the decoded posterior mean, per pixel value"),
+    "psnr": ("reconstruction:psnr", "peak signal-to-noise ratio of the reconstruction, dB"),
+    "ssim": ("reconstruction:ssim", "structural similarity of the reconstruction"),
+    "active-units": ("latents:active_units", "latent dimensions whose posterior mean moves with the picture"),
+    "purity": ("clusters:purity", "share of test rows in the majority class of their cluster"),
+    "majority-share": ("clusters:majority_share", "share of the commonest class: the purity of no clusters"),
+    "adjusted-purity": ("clusters:adjusted_purity", "purity beyond that of permuted labels, 1 is perfect"),
+    "ami": ("clusters:ami", "adjusted mutual information of clusters and classes"),
+    "ari": ("clusters:ari", "adjusted Rand index of clusters and classes"),
+    "auroc": ("probes:auroc", "area under the ROC curve of a linear probe of z"),
+    "balanced-accuracy": ("probes:balanced_accuracy", "mean recall over classes of a linear probe of z"),
+    "r2": ("probes:r2", "share of a number's variance that a linear probe of z predicts"),
+}
+
+
+@hookimpl
+def lvmbench_metrics() -> dict[str, Entry]:
+    """Return the metrics by name, each imported when it is first asked for."""
+    return {
+        name: Entry(f"lvmbench_metrics.{target}", summary=summary)
+        for name, (target, summary) in _SUMMARIES.items()
+    }

@@ -1,0 +1,47 @@
+"""What metrics read of an evaluation: codes that are numbers, and labels that exist."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from lvmbench import Attribute, Evaluation, LvmbenchError, NotApplicable
+
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+
+
+def finite_codes(ev: Evaluation, split: SplitName, view: str) -> Tensor:
+    """Return the codes of a split, in double precision: [N, D].
+
+    Raises:
+        LvmbenchError: if any code is not finite.
+    """
+    z = ev.codes(split, view)
+    broken = int((~z.isfinite().all(dim=1)).sum())
+    if broken:
+        raise LvmbenchError(f"the codes (view '{view}') of {broken} of {len(z)} {split} rows are not finite.")
+    return z.double()
+
+
+def class_labels(ev: Evaluation, split: SplitName) -> Tensor:
+    """Return the class of every row and attribute, -1 where missing: int64 [N, A]."""
+    return ev.labels(split).nan_to_num(nan=-1).round().long()
+
+
+def with_classes(ev: Evaluation) -> list[Attribute]:
+    """Return the attributes whose labels are classes.
+
+    Raises:
+        NotApplicable: if the data set has none.
+    """
+    found = [a for a in ev.schema.attributes if not a.is_number]
+    if not found:
+        raise NotApplicable("no attribute of the data set has classes")
+    return found
+
+
+def class_name(attribute: Attribute, index: int) -> str:
+    """Return how people call a class of an attribute."""
+    return attribute.classes[index] if attribute.classes else str(index)
