@@ -1,4 +1,4 @@
-"""k-means from several seeds at once: all points are used, no cluster stays empty, a seed gives one answer."""
+"""k-means from several seeds at once: all points count, no cluster stays empty, a seed gives one answer."""
 
 from __future__ import annotations
 
