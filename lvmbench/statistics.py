@@ -1,8 +1,8 @@
 """Intervals: the bootstrap over test rows, and how seeds and rows combine.
 
-Two things make a number uncertain: which rows happened to be tested, and which seeds happened to be trained. The
-first is told by replicates, the value under each bootstrap of the rows; the second by the spread over seeds. A
-mean over S seeds has the variance of both, and a t interval with Satterthwaite's degrees of freedom.
+Two things make a number uncertain: which rows happened to be tested, and which seeds happened to be trained.
+The first is told by replicates, the value under each bootstrap of the rows; the second by the spread over
+seeds. A mean over seeds has the variance of both, and a t interval with Satterthwaite's degrees of freedom.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and its 95 % interval, None where nothing tells one; ``p`` is of the value being 0."""
+    """A value with its 95 % interval and the p-value of its being 0, None where nothing tells them."""
 
     value: float
     low: float | None = None
@@ -39,9 +39,9 @@ class Interval:
 def bootstrap_weights(keys: Sequence[int], replicates: int = REPLICATES) -> Tensor:
     """Return Poisson(1) bootstrap weights keyed by row or identity: [N] keys -> float32 [R, N].
 
-    Rows of one key share their weights (a clustered bootstrap), and a key has the same weights in every data set
-    and for every model, which makes replicates paired (Chamandy et al. 2012). Replicate r of a key is a hash of
-    (key, r), sent through the inverse of Poisson's distribution.
+    Rows of one key share their weights (a clustered bootstrap), and a key has the same weights in every data
+    set and for every model, which makes replicates paired (Chamandy et al. 2012). Replicate r of a key is a
+    hash of (key, r), sent through the inverse of Poisson's distribution.
     """
     key = np.asarray(keys, dtype=np.int64).astype(np.uint64)
     counter = np.arange(1, replicates + 1, dtype=np.uint64) * _ODD
@@ -69,7 +69,7 @@ def replicates(estimate: Estimate, weights: Tensor) -> Tensor | None:
 
 
 def percentile_interval(replicates: Tensor) -> tuple[float, float] | tuple[None, None]:
-    """Return what bounds the middle 95 % of the replicates that are numbers, None without any: [R] -> low, high."""
+    """Return the bounds of the middle 95 % of replicates that are numbers, if any are: [R] -> low, high."""
     numbers = replicates[~replicates.isnan()].double()
     if not len(numbers):
         return None, None
@@ -135,7 +135,8 @@ def _replicates_of_sum(replicates: Sequence[Tensor | None]) -> Tensor | None:
 
 def _from_rows(value: float, rows: Tensor) -> Interval:
     beyond = min(int((rows <= 0).sum()), int((rows >= 0).sum()))
-    return Interval(value, *percentile_interval(rows), min(1.0, 2 * (beyond + 1) / (len(rows) + 1)))
+    low, high = percentile_interval(rows)
+    return Interval(value, low, high, min(1.0, 2 * (beyond + 1) / (len(rows) + 1)))
 
 
 def _from_variances(value: float, parts: Sequence[tuple[float, float]]) -> Interval:

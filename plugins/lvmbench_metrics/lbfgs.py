@@ -16,8 +16,8 @@ SUFFICIENT = 1e-4  # Armijo's share of the promised decrease
 def minimise(objective: Objective, start: Tensor, iterations: int = 300, tolerance: float = 1e-6) -> Tensor:
     """Return the minima of T smooth convex functions: [T, P] -> [T, P].
 
-    Nocedal & Wright 2006, algorithm 7.5. ``objective`` gives values [T] and gradients [T, P]; variables should
-    be scaled so that curvatures are at most about 1. A problem rests once its gradient is shorter than
+    Nocedal & Wright 2006, algorithm 7.5. ``objective`` gives values [T] and gradients [T, P]; variables
+    should be scaled so that curvatures are at most about 1. A problem rests once its gradient is shorter than
     ``tolerance``.
     """
     x = start
