@@ -29,14 +29,11 @@ if TYPE_CHECKING:
     )
     from lvmbench.errors import DataError, LvmbenchError, NotApplicable, PluginError, UsageError
     from lvmbench.evaluation import Evaluation
-    from lvmbench.objectives import (
-        bounds,
-        elbo,
-        iwae_bound,
-        log_weights,
-        rate_distortion,
-    )
-    from lvmbench.pixels import bits_per_dim, expected, likelihood, observe
+    from lvmbench.nets import Net, decoder, encoder
+    from lvmbench.objectives import bounds, elbo, iwae_bound, log_weights, rate_distortion
+    from lvmbench.pixels import bits_per_dim, expected, gaussian, likelihood, observe
+    from lvmbench.training import History, build, fit
+    from lvmbench.vae import VAE
 
 _HOME = {
     "lvmbench.api": (
@@ -45,8 +42,11 @@ _HOME = {
     ),
     "lvmbench.errors": ("DataError", "LvmbenchError", "NotApplicable", "PluginError", "UsageError"),
     "lvmbench.evaluation": ("Evaluation",),
+    "lvmbench.nets": ("Net", "decoder", "encoder"),
     "lvmbench.objectives": ("bounds", "elbo", "iwae_bound", "log_weights", "rate_distortion"),
-    "lvmbench.pixels": ("bits_per_dim", "expected", "likelihood", "observe"),
+    "lvmbench.pixels": ("bits_per_dim", "expected", "gaussian", "likelihood", "observe"),
+    "lvmbench.training": ("History", "build", "fit"),
+    "lvmbench.vae": ("VAE",),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 

@@ -300,7 +300,8 @@ class Metric:
 
     It returns a number, or a number for each attribute. Its keyword arguments are its options. ``needs`` names
     capabilities of the model; a model without them is ``n/a``. Raise or return ``NotApplicable`` with a reason
-    where a number does not exist.
+    where a number does not exist. A ``headline`` metric says, attribute by attribute, how well z holds it: the
+    attribute table shows these.
     """
 
     compute: Callable[..., Value | Mapping[str, Value]]
@@ -311,6 +312,7 @@ class Metric:
     chance: float | None = None  # what a code without information scores
     paper: str = ""
     version: int = 1
+    headline: bool = False
 
 
 def metric(
@@ -322,9 +324,10 @@ def metric(
     chance: float | None = None,
     paper: str = "",
     version: int = 1,
+    headline: bool = False,
 ) -> Callable[[Callable[..., Value | Mapping[str, Value]]], Metric]:
     """Return a decorator that gives a function its card and makes it a ``Metric``."""
-    return lambda compute: Metric(compute, better, unit, needs, bounds, chance, paper, version)
+    return lambda compute: Metric(compute, better, unit, needs, bounds, chance, paper, version, headline)
 
 
 @dataclass(frozen=True)
@@ -333,6 +336,8 @@ class Score:
 
     ``low`` and ``high`` bound the middle 95 % of the bootstrap over test rows; None where there is none.
     """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     metric: str
     version: int
@@ -353,6 +358,8 @@ class Record:
 
     ``cell`` holds what was asked, with all options resolved; ``seconds`` and ``peak_mib`` are by phase.
     """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     fit_key: str
     cell: Mapping[str, Any]

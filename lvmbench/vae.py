@@ -26,12 +26,13 @@ class VAE(nn.Module):
     """Variational autoencoder: p(z) = N(0, I), q(z|x) = N(mu(x), diag sigma(x)²), p(x|z) of the schema."""
 
     paper: ClassVar[str] = "Kingma & Welling 2014, eq. 3 and 10"
+    outputs_per_dim: ClassVar[int] = 2  # what the encoder says of each dimension: mu and sigma
 
     def __init__(self, schema: Schema, *, latent_dim: Annotated[int, Ge(1)] = 16, net: Net = "conv") -> None:
         super().__init__()
         self.schema = schema
         self.latent_dim = latent_dim
-        self.encoder = encoder(schema, 2 * latent_dim, net)
+        self.encoder = encoder(schema, self.outputs_per_dim * latent_dim, net)
         self.decoder = decoder(schema, latent_dim, net)
         self.scale = Scale(schema)
 

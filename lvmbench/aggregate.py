@@ -1,0 +1,209 @@
+"""From records to figures: seeds combined, attributes averaged, models compared in pairs. Derived, never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from lvmbench.api import Better, Record, Score
+from lvmbench.calls import Call
+from lvmbench.records import Stored
+from lvmbench.statistics import across_seeds, paired_difference
+
+Attributes = tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number of a table with its 95 % interval, or why there is none."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    seeds: int = 0
+    n: int | None = None
+    reason: str = ""
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one row says of one metric: a value a seed, and their bootstrap where every seed has one."""
+
+    seeds: tuple[int, ...]
+    values: Tensor  # [S]
+    replicates: Tensor | None  # [S, R]
+
+
+class Fit:
+    """All records of one fit, the newest score of each kind."""
+
+    def __init__(self, stored: Sequence[Stored]) -> None:
+        self.record: Record = stored[-1].record
+        self.seed = int(self.record.cell["seed"])
+        self.done = [s for s in stored if s.record.status == "done"]
+        self.scores: dict[tuple[str, str | None], tuple[Score, Stored]] = {}
+        for one in self.done:
+            self.scores |= {(s.metric, s.attribute): (s, one) for s in one.record.scores}
+
+    @property
+    def facts(self) -> Record:
+        """Return the record that tells what the fit cost: the first that finished."""
+        return self.done[0].record if self.done else self.record
+
+    def score(self, metric: str, attribute: str | None) -> Score | None:
+        """Return the newest score of a metric for an attribute."""
+        found = self.scores.get((metric, attribute)) or self.scores.get((metric, None))
+        return found[0] if found else None
+
+    def values(self, metric: str, attributes: Attributes) -> tuple[float, Tensor | None] | None:
+        """Return the mean over attributes and its replicates [R]; None unless every attribute has its value."""
+        found = [self.scores.get((metric, a)) for a in attributes]
+        if not found or any(f is None or f[0].value is None for f in found):
+            return None
+        values = [f[0].value for f in found if f and f[0].value is not None]
+        boots = [_boot(f[1], f"{metric}/{a or ''}") for f, a in zip(found, attributes, strict=True) if f]
+        whole = [b for b in boots if b is not None]
+        return sum(values) / len(values), torch.stack(whole).mean(0) if len(whole) == len(boots) else None
+
+
+def _boot(stored: Stored, key: str) -> Tensor | None:
+    try:
+        with safe_open(stored.replicates, "pt") as file:
+            return file.get_tensor(key) if key in file.keys() else None  # noqa: SIM118 (no mapping)
+    except (OSError, SafetensorError):
+        return None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model with its options: a fit a seed."""
+
+    label: str
+    role: str
+    fits: tuple[Fit, ...]
+    cache: dict[Any, Sample | None] = field(default_factory=dict, repr=False, compare=False)
+
+    def sample(self, metric: str, attributes: Attributes) -> Sample | None:
+        """Return the values of a metric, a seed each."""
+        if (metric, attributes) not in self.cache:
+            self.cache[metric, attributes] = self._sample(metric, attributes)
+        return self.cache[metric, attributes]
+
+    def _sample(self, metric: str, attributes: Attributes) -> Sample | None:
+        found = [(fit.seed, got) for fit in self.fits if (got := fit.values(metric, attributes)) is not None]
+        if not found:
+            return None
+        boots = [boot for _, (_, boot) in found if boot is not None]
+        return Sample(
+            tuple(seed for seed, _ in found),
+            torch.tensor([value for _, (value, _) in found], dtype=torch.float64),
+            torch.stack(boots).double() if len(boots) == len(found) else None,
+        )
+
+    def figure(self, metric: str, attributes: Attributes) -> Figure:
+        """Return the mean over seeds with its interval over seeds and test rows."""
+        sample = self.sample(metric, attributes)
+        if sample is None:
+            return self._absent(metric, attributes)
+        interval = across_seeds(sample.values, sample.replicates)
+        scores = [fit.score(metric, a) for fit in self.fits for a in attributes]
+        n = [s.n for s in scores if s and s.n is not None]
+        return Figure(interval.value, interval.low, interval.high, len(sample.seeds), min(n, default=None))
+
+    def _absent(self, metric: str, attributes: Attributes) -> Figure:
+        for fit in self.fits:
+            if not fit.done:
+                return Figure(reason=fit.record.reason, failed=fit.record.status != "skipped")
+            for attribute in attributes or (None,):
+                score = fit.score(metric, attribute)
+                if score and score.status != "done":
+                    return Figure(reason=score.reason, failed=score.status == "failed")
+        return Figure(reason="not measured")
+
+    def difference(self, other: Row, metric: str, attributes: Attributes) -> tuple[float, float] | None:
+        """Return the interval of this row's value minus another's, in pairs of seeds and test rows."""
+        a, b = self.sample(metric, attributes), other.sample(metric, attributes)
+        if a is None or b is None:
+            return None
+        paired = a.seeds == b.seeds
+        found = paired_difference(a.values, a.replicates, b.values, b.replicates, paired=paired)
+        return None if found.low is None or found.high is None else (found.low, found.high)
+
+
+@dataclass(frozen=True)
+class Group:
+    """What may stand in one table: the same data, budget and kind of device."""
+
+    data: str
+    budget: Mapping[str, Any]
+    device: str
+    rows: tuple[Row, ...]
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """Return the metrics that any row has, in the order in which they were measured."""
+        return tuple(dict.fromkeys(m for row in self.rows for fit in row.fits for m, _ in fit.scores))
+
+    def attributes(self, metric: str) -> Attributes:
+        """Return the attributes of a metric, (None,) where it has none."""
+        found = dict.fromkeys(a for row in self.rows for fit in row.fits for m, a in fit.scores if m == metric)
+        named = tuple(a for a in found if a is not None)
+        return named or (None,)
+
+    def common(self, metric: str) -> Attributes:
+        """Return the attributes that have a value in every fit that has any: what a mean may be taken over."""
+        fits = [f for row in self.rows for f in row.fits if any(_has(f, metric, a) for a in self.attributes(metric))]
+        return tuple(a for a in self.attributes(metric) if all(_has(f, metric, a) for f in fits))
+
+    def best(self, metric: str, attributes: Attributes, better: Better) -> Row | None:
+        """Return the best model where its paired difference from every other model excludes 0."""
+        sign = {"higher": 1.0, "lower": -1.0, "neither": 0.0}[better]
+        rows = [r for r in self.rows if r.role == "model" and r.sample(metric, attributes)]
+        if sign == 0.0 or len(rows) < 2:
+            return None
+        first = max(rows, key=lambda r: sign * (r.figure(metric, attributes).value or 0.0))
+        apart = [first.difference(other, metric, attributes) for other in rows if other is not first]
+        won = all(d is not None and min(sign * d[0], sign * d[1]) > 0 for d in apart)
+        return first if won else None
+
+    def floor(self, metric: str, attributes: Attributes, better: Better) -> Row | None:
+        """Return the better of the floors for these attributes."""
+        sign = -1.0 if better == "lower" else 1.0
+        rows = [r for r in self.rows if r.role == "floor" and r.sample(metric, attributes)]
+        return max(rows, key=lambda r: sign * (r.figure(metric, attributes).value or 0.0), default=None)
+
+    def ceiling(self) -> Row | None:
+        """Return the ceiling."""
+        return next((r for r in self.rows if r.role == "ceiling"), None)
+
+
+def _has(fit: Fit, metric: str, attribute: str | None) -> bool:
+    found = fit.scores.get((metric, attribute))
+    return found is not None and found[0].value is not None
+
+
+def groups(stored: Iterable[Stored]) -> list[Group]:
+    """Return the records sorted into what may be compared, rows in the order in which they were asked for."""
+    sorted_: dict[tuple[str, ...], dict[str, dict[int, list[Stored]]]] = {}
+    about: dict[tuple[str, ...], tuple[str, Mapping[str, Any], str]] = {}
+    for one in stored:
+        cell = one.record.cell
+        data = str(Call(cell["dataset"], cell["dataset_options"]))
+        key = (data, cell["fingerprint"], str(sorted(cell["budget"].items())), cell["device"])
+        about[key] = (data, cell["budget"], cell["device"])
+        name = f"{cell['label']}\0{cell['role']}\0{cell['model_source']}"
+        sorted_.setdefault(key, {}).setdefault(name, {}).setdefault(cell["seed"], []).append(one)
+    return [Group(*about[key], tuple(_row(name, seeds) for name, seeds in rows.items())) for key, rows in sorted_.items()]
+
+
+def _row(name: str, seeds: Mapping[int, list[Stored]]) -> Row:
+    label, role, _ = name.split("\0")
+    ordered = [sorted(seeds[seed], key=lambda s: s.path.name) for seed in sorted(seeds)]
+    return Row(label, role, tuple(Fit(same) for same in ordered))

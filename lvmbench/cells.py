@@ -1,0 +1,262 @@
+"""One cell, from its data to its record: load, fit, encode, measure."""
+
+from __future__ import annotations
+
+import json
+import math
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lvmbench.api import Estimate, Metric, Record, Schema, Score, Split, SplitName, Value, capabilities
+from lvmbench.catalog import Catalog
+from lvmbench.environment import Phases, commit, hardware, versions
+from lvmbench.errors import LvmbenchError, NotApplicable, StoreError
+from lvmbench.evaluation import Evaluation
+from lvmbench.plan import Cell, Measure
+from lvmbench.records import Store
+from lvmbench.statistics import percentile_interval, replicates
+from lvmbench.training import History, build, fit
+
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A cell to be run: which scores it still lacks, where its record goes, and on which device it runs."""
+
+    cell: Cell
+    measures: tuple[Measure, ...]
+    store: str
+    attempt: str
+    device: str = "cpu"
+
+    def to_json(self) -> str:
+        """Return the task as one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> Task:
+        """Return the task of such a line."""
+        return TypeAdapter(cls).validate_json(line)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model, its data and what its training said."""
+
+    model: Any
+    schema: Schema
+    splits: Mapping[SplitName, Split]
+    history: History
+    codes: Mapping[str, Tensor]
+
+
+def run_cell(task: Task, catalog: Catalog, progress: Progress) -> Record | None:
+    """Run a cell and write its record; None when another process works on it at this moment.
+
+    Whatever the plugins raise becomes the reason of a failed record.
+
+    Raises:
+        StoreError: if the record cannot be written.
+    """
+    store = Store(Path(task.store))
+    with store.claim(task.cell.fit_key) as mine:
+        if not mine:
+            return None
+        record, boots = blank(task, catalog), {}
+        phases = Phases(task.device)
+        try:
+            record, boots = _answer(task, catalog, store, phases, record, progress)
+        except NotApplicable as reason:
+            record = replace(record, status="skipped", reason=str(reason))
+        except StoreError:
+            raise
+        except (Exception, SystemExit) as error:  # a model that leaves takes no other cell along
+            traceback.print_exc()
+            told = str(error) if isinstance(error, LvmbenchError) else f"{type(error).__name__}: {error}"
+            record = replace(record, status="failed", reason=told, seconds=phases.seconds, peak_mib=phases.peak_mib)
+        store.write(Path(task.attempt), record, boots)
+        return record
+
+
+def blank(task: Task, catalog: Catalog | None = None) -> Record:
+    """Return the record of a cell that has produced nothing yet."""
+    cell = task.cell
+    names = (("model", cell.model), ("dataset", cell.dataset), *(("metric", m.name) for m in task.measures))
+    origins = {f"{noun} {name}": catalog.get(noun, name).origin for noun, name in names} if catalog else {}
+    return Record(
+        fit_key=cell.fit_key,
+        cell=asdict(cell),
+        status="failed",
+        versions=versions(),
+        origins=origins,
+        hardware=hardware(task.device),
+        commit=commit(),
+        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _answer(
+    task: Task, catalog: Catalog, store: Store, phases: Phases, record: Record, progress: Progress
+) -> tuple[Record, dict[str, Tensor]]:
+    cell = task.cell
+    fitted = _fitted(task, catalog, store, phases, progress)
+    ev = Evaluation(
+        fitted.model,
+        fitted.schema,
+        fitted.splits,
+        cell.budget,
+        seed=cell.seed,
+        device=task.device,
+        codes=fitted.codes,
+    )
+    with phases("measure"):
+        scores, boots = [], {}
+        for done, measure in enumerate(task.measures):
+            progress("measure", done, len(task.measures))
+            for score, boot in take(ev, catalog.get("metric", measure.name).load(), measure, measure.key(cell)):
+                scores.append(score)
+                if boot is not None:
+                    boots[f"{measure.label}/{score.attribute or ''}"] = boot.float().cpu()
+    answered = replace(
+        record,
+        status="done",
+        scores=tuple(scores),
+        converged=fitted.history.converged,
+        parameters=_parameters(fitted.model),
+        code_dims=_dims(ev),
+        seconds=phases.seconds,
+        peak_mib=phases.peak_mib,
+    )
+    return answered, boots
+
+
+def _fitted(task: Task, catalog: Catalog, store: Store, phases: Phases, progress: Progress) -> Fitted:
+    """Return the fit of a cell: as it is stored, or trained now and stored."""
+    cell, limits = task.cell, task.cell.budget
+    dataset = catalog.get("dataset", cell.dataset).load()(**cell.dataset_options)
+    with phases("load"):
+        progress("load", 0, 1)
+        splits = {name: dataset.split(name, getattr(limits, name)) for name in SPLITS}
+    folder = store.fit(cell.fit_key)
+    target = catalog.get("model", cell.model).load()
+    model = build(target, dataset.schema, cell.model_options, cell.seed)
+    if folder is not None:
+        kept = json.loads((folder / "fit.json").read_text())
+        model.load_state_dict(load_file(folder / "weights.safetensors"))
+        _ready(model, task.device)
+        phases.seconds["fit"], phases.peak_mib["fit"] = kept["seconds"], kept["peak_mib"]
+        codes = load_file(folder / "codes.safetensors")
+        whole = {k: c for k, c in codes.items() if len(c) == len(splits[k.partition("/")[0]])}  # type: ignore[index]
+        return Fitted(model, dataset.schema, splits, History(**kept["history"]), whole)
+    with phases("fit"):
+        history = fit(
+            model,
+            splits["train"],
+            splits["val"],
+            cell.budget,
+            dataset.schema,
+            seed=cell.seed,
+            device=task.device,
+            on_progress=lambda done, total: progress("fit", done, total),
+        )
+    ev = Evaluation(model, dataset.schema, splits, cell.budget, seed=cell.seed, device=task.device)
+    with phases("encode"):
+        progress("encode", 0, 1)
+        has_codes = "codes" in ev.capabilities
+        codes = {f"{name}/mean": ev.codes(name).cpu().contiguous() for name in SPLITS} if has_codes else {}
+    fitted = Fitted(model, dataset.schema, splits, history, codes)
+    if hasattr(model, "state_dict"):
+        store.keep_fit(cell.fit_key, lambda folder: _keep(folder, task, fitted, phases))
+    return fitted
+
+
+def _keep(folder: Path, task: Task, fitted: Fitted, phases: Phases) -> None:
+    """Fill the folder of a fit: weights, codes, learning curve, and what is needed to build the model again."""
+    weights = {k: v.detach().cpu().contiguous() for k, v in fitted.model.state_dict().items()}
+    save_file(weights, folder / "weights.safetensors")
+    save_file(dict(fitted.codes), folder / "codes.safetensors")
+    told = {
+        "cell": asdict(task.cell),
+        "schema": asdict(fitted.schema),
+        "history": asdict(fitted.history),
+        "seconds": phases.seconds["fit"],
+        "peak_mib": phases.peak_mib["fit"],
+    }
+    (folder / "fit.json").write_text(json.dumps(told, indent=1))
+
+
+def load_fit(folder: Path, catalog: Catalog, device: str = "cpu") -> Any:
+    """Return the model that a fit left, ready to encode and decode; its data set need not be there.
+
+    Raises:
+        StoreError: if the folder is damaged.
+        PluginError: if the model's plugin is not installed.
+    """
+    try:
+        kept = json.loads((folder / "fit.json").read_text())
+        cell = TypeAdapter(Cell).validate_python(kept["cell"])
+        schema = TypeAdapter(Schema).validate_python(kept["schema"])
+        weights = load_file(folder / "weights.safetensors")
+    except Exception as error:
+        raise StoreError(f"{folder}: not a whole fit ({type(error).__name__}: {error}).") from error
+    model = build(catalog.get("model", cell.model).load(), schema, cell.model_options, cell.seed)
+    model.load_state_dict(weights)
+    return _ready(model, device)
+
+
+def _ready(model: Any, device: str) -> Any:
+    if isinstance(model, torch.nn.Module):
+        model.to(device).eval()
+    return model
+
+
+def take(ev: Evaluation, metric: Metric, measure: Measure, key: str) -> Iterator[tuple[Score, Tensor | None]]:
+    """Yield the scores of one metric, with their bootstrap replicates; whatever it raises becomes a reason."""
+    base = Score(measure.label, metric.version, "failed", key, measure.options)
+    lacking = [need for need in metric.needs if need not in ev.capabilities]
+    try:
+        if lacking:
+            raise NotApplicable(f"the model gives no {', no '.join(lacking)}")
+        found = ev.shared(metric.compute, **measure.options)
+        values = found if isinstance(found, Mapping) else {None: found}
+        for attribute, value in values.items():
+            yield _score(replace(base, attribute=attribute), value, ev)
+    except NotApplicable as reason:
+        yield replace(base, status="n/a", reason=str(reason)), None
+    except Exception as error:
+        traceback.print_exc()
+        yield replace(base, reason=f"{type(error).__name__}: {error}"), None
+
+
+def _score(base: Score, value: Value, ev: Evaluation) -> tuple[Score, Tensor | None]:
+    if isinstance(value, NotApplicable):
+        return replace(base, status="n/a", reason=str(value)), None
+    estimate = value if isinstance(value, Estimate) else Estimate(float(value))
+    if not math.isfinite(estimate.value):
+        return replace(base, reason=f"the metric returned {estimate.value}"), None
+    boot = replicates(estimate, ev.weights())
+    low, high = percentile_interval(boot) if boot is not None else (None, None)
+    return replace(base, status="done", value=estimate.value, low=low, high=high, n=estimate.n), boot
+
+
+def _parameters(model: Any) -> int | None:
+    """Return how many numbers the model learned, or keeps where it has no parameters."""
+    if not hasattr(model, "state_dict"):
+        return None
+    learned = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
+    return sum(t.numel() for t in learned or model.state_dict().values())
+
+
+def _dims(ev: Evaluation) -> int | None:
+    return int(ev.codes("test").shape[1]) if "codes" in capabilities(ev.model) else None

@@ -1,0 +1,262 @@
+"""What a person types. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lvmbench.errors import ExitCode, LvmbenchError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from lvmbench.runner import Results, Settings
+
+BUDGET_NAMES = ("quick", "standard", "long")
+
+
+def _complete(noun: Any) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """Return a completer of comma-separated names, which imports no plugin's code."""
+
+    def complete(_: click.Context, __: click.Parameter, typed: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        from lvmbench.catalog import Catalog
+
+        before, comma, last = typed.rpartition(",")
+        names = dict.fromkeys(item.name for item in Catalog.discover().items(noun))
+        return [CompletionItem(before + comma + name) for name in names if name.startswith(last)]
+
+    return complete
+
+
+def _complete_name(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    nouns = ("model", "metric", "dataset", "executor")
+    return [item for noun in nouns for item in _complete(noun)(context, parameter, typed)]
+
+
+def _environment(variable: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Return a callback that hands an option on to this process and its workers as a variable."""
+
+    def put(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+        import os
+
+        if value is not None:
+            os.environ[variable] = value
+        return value
+
+    return put
+
+
+results_option = click.option(
+    "--results", type=click.Path(path_type=Path), help="Folder of results.  [default: results/runs]"
+)
+data_option = click.option(
+    "--data-root",
+    expose_value=False,
+    callback=_environment("LVMBENCH_DATA"),
+    help="Folder of downloaded data sets.  [default: $LVMBENCH_DATA or datasets/data]",
+)
+format_option = click.option(
+    "--format", "fmt", default="simple", show_default=True, help="Any format of tabulate, or csv, or json."
+)
+by_option = click.option(
+    "--by", type=click.Choice(["model", "attribute", "both"]), default="both", show_default=True, help="Which tables."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="lvmbench")
+def lvmbench() -> None:
+    """How well does the latent z of an unsupervised model capture what people name in a picture?"""
+
+
+@lvmbench.command()
+@click.argument("spec", required=False, type=click.Path(path_type=Path))
+@click.option("--models", shell_complete=_complete("model"), help='For example "vae,beta-vae(beta=1,4,16),iwae(k=5)".')
+@click.option("--dataset", shell_complete=_complete("dataset"), help="Data set with options.  [default: faces]")
+@click.option("--metrics", shell_complete=_complete("metric"), help="Metrics with options.  [default: all built in]")
+@click.option("--seeds", help="A number of seeds, or a list such as 3,7,11.  [default: 3]")
+@click.option("--budget", help="quick, standard, long, or a TOML file.  [default: quick]",
+              shell_complete=lambda *a: [n for n in BUDGET_NAMES if n.startswith(a[2])])  # fmt: skip
+@click.option("--controls/--no-controls", default=None, help="Add the floors and the ceiling.  [default: controls]")
+@click.option("--device", help="auto, cpu, cuda, or cuda:1.  [default: auto]")
+@click.option("--jobs", type=click.IntRange(min=0), help="Worker processes; 0 runs in this one.  [default: one a core]")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds that one cell may take.")
+@click.option("--executor", default="", help="Where cells run, from a plugin.", shell_complete=_complete("executor"))
+@click.option("--rerun", type=click.Choice(["missing", "failed", "all"]), default="missing", show_default=True,
+              help="Which cells to run.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Print the plan and what it will cost; train nothing.")
+@results_option
+@data_option
+@format_option
+@by_option
+def run(spec: Path | None, **given: Any) -> None:
+    """Train models, score them, and print the tables.
+
+    What is asked stands on the command line, in the TOML file SPEC, or both: the command line wins. What was
+    computed before is not computed again.
+    """
+    from lvmbench.catalog import Catalog
+    from lvmbench.progress import Console
+    from lvmbench.runner import answer
+
+    asked, settings = _asked(spec, given), _settings(given)
+    catalog = Catalog.discover()
+    if given["dry_run"]:
+        from lvmbench.estimate import estimate
+
+        click.echo(estimate(asked, catalog, settings))
+        return
+    _check_format(given["fmt"])
+    with Console() as console:
+        results = answer(asked, catalog, settings, console)
+    _print(results, catalog, given["fmt"], given["by"])
+    _finish(results, settings.results)
+
+
+def _asked(spec: Path | None, given: dict[str, Any]) -> Any:
+    from dataclasses import replace
+
+    from lvmbench.plan import Spec
+
+    names = ("models", "dataset", "metrics", "seeds", "budget", "controls", "device")
+    changes = {name: given[name] for name in names if given[name] is not None}
+    if "seeds" in changes:
+        changes["seeds"] = _seeds(changes["seeds"])
+    return replace(Spec.read(spec) if spec else Spec(), **changes)
+
+
+def _seeds(text: str) -> int | list[int]:
+    try:
+        return [int(part) for part in text.split(",")] if "," in text else int(text)
+    except ValueError:
+        raise click.BadParameter(f"'{text}' is neither a number of seeds nor a list such as 3,7,11.") from None
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    from lvmbench.environment import results_dir
+    from lvmbench.runner import Settings
+
+    results = given["results"] or results_dir()
+    return Settings(results, given["jobs"], given["timeout"], given["rerun"], given["executor"])
+
+
+def _check_format(fmt: str) -> None:
+    from tabulate import tabulate_formats
+
+    from lvmbench.errors import UsageError, nearest
+
+    known = ("csv", "json", *tabulate_formats)
+    if fmt not in known:
+        raise UsageError(f"No format '{fmt}'.{nearest(fmt, known)} Known: {', '.join(known)}.")
+
+
+def _print(results: Results, catalog: Any, fmt: str, by: str) -> None:
+    from lvmbench.report import report
+
+    click.echo(report(results.stored, catalog, fmt=fmt, by=by))
+    for problem in results.problems:
+        click.echo(f"lvmbench: not read: {problem}", err=True)
+
+
+def _finish(results: Results, folder: Path) -> None:
+    """Say in the last line how it went, and leave with the exit code that says the same."""
+    cells = len({r.fit_key for r in results.records})
+    if failed := results.failed:
+        first = failed[0]
+        reason = first.reason or next(s.reason for s in first.scores if s.status == "failed")
+        click.echo(
+            f"lvmbench: {len(failed)} of {cells} cells failed; the first: {first.cell['label']}, seed "
+            f"{first.cell['seed']}: {reason}\nIts log: {results.log_of(first)}. Again: --rerun failed.",
+            err=True,
+        )
+        sys.exit(ExitCode.CELLS_FAILED)
+    what = f"{results.computed} of {cells} cells computed" if results.computed else f"all {cells} cells were there"
+    click.echo(f"lvmbench: {what}; results in {folder}", err=True)
+
+
+@lvmbench.command("list")
+@click.argument("noun", type=click.Choice(["models", "metrics", "datasets", "executors", "plugins"]))
+def list_(noun: str) -> None:
+    """Name what there is, and the plugin that it came from."""
+    from lvmbench.catalog import Catalog
+    from lvmbench.listing import names, plugins
+
+    catalog = Catalog.discover()
+    click.echo(plugins(catalog) if noun == "plugins" else names(catalog, noun[:-1]))
+
+
+@lvmbench.command()
+@click.argument("name", shell_complete=_complete_name)
+@click.option("--grid", type=click.Path(path_type=Path, dir_okay=False), help="Draw a contact sheet of a data set.")
+@data_option
+def show(name: str, grid: Path | None) -> None:
+    """Tell all of one NAME: options with types and defaults, capabilities, paper, what it needs."""
+    from lvmbench.catalog import Catalog
+    from lvmbench.listing import draw, page
+
+    catalog = Catalog.discover()
+    if grid:
+        click.echo(f"wrote {draw(catalog, name, grid)}")
+    else:
+        click.echo(page(catalog, name))
+
+
+@lvmbench.command()
+@results_option
+@format_option
+@by_option
+def table(results: Path | None, fmt: str, by: str) -> None:
+    """Print the tables of stored results again."""
+    from lvmbench.catalog import Catalog
+    from lvmbench.environment import results_dir
+    from lvmbench.errors import StoreError
+    from lvmbench.records import Store
+    from lvmbench.runner import Results
+
+    _check_format(fmt)
+    folder = results or results_dir()
+    reading = Store.existing(folder).read()
+    if not (reading.stored or reading.problems):
+        raise StoreError(f"{folder}: no records here yet. Run `lvmbench run`, or name a folder with --results.")
+    _print(Results(reading.stored, reading.problems), Catalog.discover(), fmt, by)
+
+
+@lvmbench.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a SHELL, to be sourced by it."""
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(lvmbench, {}, "lvmbench", "_LVMBENCH_COMPLETE").source())
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run a command and leave with a documented exit code; the last line tells the reason."""
+    import signal
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        lvmbench.main(args=list(args) if args is not None else None, prog_name="lvmbench", standalone_mode=False)
+    except click.exceptions.Exit as leave:
+        sys.exit(leave.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(ExitCode.USAGE)
+    except LvmbenchError as error:
+        click.echo(f"lvmbench: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("lvmbench: interrupted; finished cells are kept, and the same command goes on from there.", err=True)
+        sys.exit(ExitCode.INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""Where cells run: in this process, or in worker processes that are reused, watched and replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, Literal, Protocol
+
+from lvmbench.api import Record
+from lvmbench.catalog import Catalog
+from lvmbench.cells import Task, run_cell
+from lvmbench.errors import StoreError
+
+POLL = 0.5  # seconds between looks at the clock
+BUSY_PAUSE = 1.0  # seconds before a cell that another run holds is tried again
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+OnProgress = Callable[[Task, str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended: ``done`` left a record; ``timeout``, ``died`` and ``broken`` left none."""
+
+    task: Task
+    how: Literal["done", "timeout", "died", "broken"]
+    reason: str = ""
+
+
+class Executor(Protocol):
+    """What a plugin's executor offers; its constructor takes ``jobs`` and ``timeout``."""
+
+    def run(self, tasks: Sequence[Task], on_progress: OnProgress) -> Iterator[Outcome]:
+        """Run the tasks and yield each as it ends."""
+        ...
+
+
+class Inline:
+    """Runs cells in this process, one after another: for a debugger."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+
+    def run(self, tasks: Sequence[Task], on_progress: OnProgress) -> Iterator[Outcome]:
+        """Run the tasks and yield each as it ends."""
+        for task in tasks:
+            record = self._wait(task, on_progress)
+            yield Outcome(task, "done", record.reason)
+
+    def _wait(self, task: Task, on_progress: OnProgress) -> Record:
+        while True:
+            record = run_cell(task, self.catalog, lambda *args: on_progress(task, *args))
+            if record is not None:
+                return record
+            time.sleep(BUSY_PAUSE)
+
+
+class Processes:
+    """Runs cells in worker processes, one thread each; what died with its worker is retried alone, once."""
+
+    def __init__(self, jobs: int, timeout: float | None = None, threads: int = 1) -> None:
+        self.jobs = jobs
+        self.timeout = timeout
+        self.threads = threads
+
+    def run(self, tasks: Sequence[Task], on_progress: OnProgress) -> Iterator[Outcome]:
+        """Run the tasks and yield each as it ends.
+
+        Raises:
+            StoreError: if results can no longer be written; workers are stopped, finished cells stay.
+        """
+        died: list[Task] = []
+        for outcome in self._round(tasks, on_progress, self.jobs):
+            if outcome.how == "died":
+                died.append(outcome.task)
+            else:
+                yield outcome
+        for task in died:
+            yield from self._round([task], on_progress, jobs=1)
+
+    def _round(self, tasks: Sequence[Task], on_progress: OnProgress, jobs: int) -> Iterator[Outcome]:
+        waiting = deque(tasks)
+        with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
+            workers: list[_Worker] = []
+            while waiting or any(w.task for w in workers):
+                workers = [w for w in workers if not w.closed]
+                while len(workers) < min(jobs, len(waiting) + sum(bool(w.task) for w in workers)):
+                    worker = _Worker(self.threads)
+                    stack.callback(worker.stop)
+                    selector.register(worker.events, selectors.EVENT_READ, worker)
+                    workers.append(worker)
+                for worker in workers:
+                    if worker.task is None and waiting:
+                        worker.give(waiting.popleft())
+                ready = [key.data for key, _ in selector.select(POLL)]
+                for worker in workers:
+                    yield from self._look(worker, worker in ready, waiting, on_progress)
+                    if worker.closed:
+                        selector.unregister(worker.events)
+
+    def _look(
+        self, worker: _Worker, ready: bool, waiting: deque[Task], on_progress: OnProgress
+    ) -> Iterator[Outcome]:
+        """Yield what became of a worker's task since the last look."""
+        for event in worker.read() if ready else ():
+            if event["event"] == "progress" and worker.task:
+                on_progress(worker.task, event["phase"], event["done"], event["total"])
+            elif event["event"] == "broken":
+                raise StoreError(event["reason"])
+            elif event["event"] == "busy" and (task := worker.release()):
+                time.sleep(BUSY_PAUSE if not waiting else 0)
+                waiting.append(task)
+            elif event["event"] == "done" and (task := worker.release()):
+                yield Outcome(task, "done")
+        if worker.ended:
+            worker.stop()
+            if task := worker.release():
+                yield Outcome(task, "died", worker.epitaph())
+        elif worker.task and self.timeout is not None and worker.seconds > self.timeout:
+            worker.stop()
+            if task := worker.release():
+                yield Outcome(task, "timeout", f"still running after {self.timeout:g} s (--timeout)")
+
+
+class _Worker:
+    """One worker process, in a process group of its own so that nothing of it survives ``stop``."""
+
+    def __init__(self, threads: int) -> None:
+        read_end, write_end = os.pipe()
+        self.events: IO[bytes] = os.fdopen(read_end, "rb", buffering=0)
+        os.set_blocking(read_end, False)
+        self.complaints = tempfile.TemporaryFile()  # what it prints before its first cell
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "lvmbench.worker", str(write_end)],
+            stdin=subprocess.PIPE,
+            stdout=self.complaints,
+            stderr=self.complaints,
+            pass_fds=(write_end,),
+            start_new_session=True,
+            env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))},
+        )
+        os.close(write_end)
+        self.task: Task | None = None
+        self.since = time.monotonic()
+        self.ended = self.closed = False
+        self._rest = b""
+
+    @property
+    def seconds(self) -> float:
+        """How long the present task has been running."""
+        return time.monotonic() - self.since
+
+    def give(self, task: Task) -> None:
+        """Hand over a task; a worker that is gone is found out at the next look."""
+        self.task, self.since = task, time.monotonic()
+        with contextlib.suppress(BrokenPipeError):
+            assert self.process.stdin
+            self.process.stdin.write((task.to_json() + "\n").encode())
+            self.process.stdin.flush()
+
+    def release(self) -> Task | None:
+        """Take the task back."""
+        task, self.task = self.task, None
+        return task
+
+    def read(self) -> Iterator[dict[str, object] | dict[str, int]]:
+        """Yield the events that came in; notes when the process has ended."""
+        chunk = self.events.read(1 << 16)
+        if chunk == b"":
+            self.ended = True
+        *lines, self._rest = (self._rest + (chunk or b"")).split(b"\n")
+        for line in lines:
+            yield json.loads(line)
+
+    def epitaph(self) -> str:
+        """Return how the process ended."""
+        code = self.process.returncode
+        if code is not None and code < 0:
+            hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+            return f"its process was killed by {signal.Signals(-code).name}{hint}, twice"
+        self.complaints.seek(0)
+        said = self.complaints.read().decode(errors="replace").strip().splitlines()
+        return f"its process ended with exit code {code}, twice" + (f": {said[-1]}" if said else "")
+
+    def stop(self) -> None:
+        """End the process and all that it started, at once."""
+        if self.closed:
+            return
+        self.closed = True
+        if not self.ended:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # what it left behind
+        for file in (self.process.stdin, self.events, self.complaints):
+            if file:
+                with contextlib.suppress(OSError):
+                    file.close()

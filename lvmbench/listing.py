@@ -1,0 +1,165 @@
+"""What there is, told: names with their origin, and one page about each."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from lvmbench.api import CAPABILITIES, Attribute, capabilities
+from lvmbench.catalog import NOUNS, Catalog, Item, Noun
+from lvmbench.errors import LvmbenchError, PluginError, UsageError, nearest
+from lvmbench.options import option_model
+
+WIDTH = 100
+
+
+def names(catalog: Catalog, noun: str) -> str:
+    """Return the names of one noun, what they are, and where they came from; imports none of them."""
+    items = [item for each in NOUNS if each == noun for item in catalog.items(each)]
+    rows = [[i.name, i.entry.summary + ("" if i.entry.role == "model" else f" ({i.entry.role})"), i.origin] for i in items]
+    table = tabulate(rows, [noun, "what it is", "from"], maxcolwidths=[None, 56, None])
+    return "\n".join([table, *_not_loaded(catalog)])
+
+
+def plugins(catalog: Catalog) -> str:
+    """Return every plugin, what it registers, and why a broken one does not work."""
+    rows = []
+    for plugin in catalog.plugins:
+        items = [i for noun in NOUNS for i in catalog.items(noun) if i.plugin == plugin]
+        told = f"broken: {plugin.reason}" if plugin.reason else ", ".join(i.name for i in items)
+        rows.append([f"{plugin.dist}/{plugin.name}", plugin.version, textwrap.fill(told, 64)])
+    return tabulate(rows, ["plugin", "version", "registers"])
+
+
+def _not_loaded(catalog: Catalog) -> Iterator[str]:
+    if catalog.broken:
+        yield ""
+    for plugin in catalog.broken:
+        yield textwrap.fill(f"not loaded: {plugin.origin}: {plugin.reason}", WIDTH, subsequent_indent="  ")
+
+
+def find(catalog: Catalog, name: str) -> list[Item]:
+    """Return every item of this name, whatever it is.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    found = [catalog.get(noun, name) for noun in NOUNS if _exists(catalog, noun, name)]
+    if not found:
+        known = [item.name for noun in NOUNS for item in catalog.items(noun)]
+        raise UsageError(f"Nothing is named '{name}'.{nearest(name, known)} See `lvmbench list models|metrics|datasets`.")
+    return found
+
+
+def _exists(catalog: Catalog, noun: Noun, name: str) -> bool:
+    dist, _, short = name.rpartition(":")
+    return any(i.name == short and dist in ("", i.plugin.dist) for i in catalog.items(noun))
+
+
+def page(catalog: Catalog, name: str) -> str:
+    """Return all that is known of a name: options with types and defaults, capabilities, paper, what it needs."""
+    return "\n\n".join(_page(item) for item in find(catalog, name))
+
+
+def _page(item: Item) -> str:
+    target = item.load()
+    told = {"model": _model, "metric": _metric, "dataset": _dataset, "executor": _plain}[item.noun](target)
+    title = f"{item.name}: a {item.noun} of {item.origin}"
+    return "\n".join([title, "=" * len(title), *told])
+
+
+def _plain(target: Any) -> Iterator[str]:
+    yield inspect.getdoc(target) or "(no description)"
+    yield from _options(target)
+
+
+def _model(target: Any) -> Iterator[str]:
+    yield inspect.getdoc(target) or "(no description)"
+    if paper := getattr(target, "paper", ""):
+        yield f"\npaper: {paper}"
+    has = capabilities(target)
+    yield f"gives: {', '.join(name for name in CAPABILITIES if name in has) or 'nothing that the bench can measure'}"
+    yield from _options(target)
+
+
+def _metric(target: Any) -> Iterator[str]:
+    yield inspect.getdoc(target.compute) or "(no description)"
+    if target.paper:
+        yield f"\npaper: {target.paper}"
+    low, high = ("" if bound is None else f"{bound:g}" for bound in target.bounds)
+    facts = {
+        "better": target.better,
+        "unit": target.unit or "none",
+        "range": f"{low} to {high}" if low or high else "any",
+        "chance": "" if target.chance is None else f"{target.chance:g}",
+        "needs": ", ".join(target.needs) or "nothing",
+        "version": str(target.version),
+    }
+    yield "\n".join(f"{key}: {value}" for key, value in facts.items() if value)
+    yield from _options(target.compute)
+
+
+def _dataset(target: Any) -> Iterator[str]:
+    yield inspect.getdoc(target) or "(no description)"
+    try:
+        schema = target().schema
+    except (LvmbenchError, TypeError) as error:
+        yield f"\nits schema is not known here: {error}"
+    else:
+        yield f"\npictures: {' × '.join(map(str, schema.shape))} (channels, height, width); {schema.pixels} pixels"
+        rows = [[a.name, a.kind, textwrap.fill(_values(a), 44), a.source] for a in schema.attributes]
+        yield "\n" + tabulate(rows, ["attribute", "kind", "values", "labels from"])
+    yield from _options(target)
+
+
+def _values(attribute: Attribute) -> str:
+    if attribute.is_number:
+        return f"a number in {attribute.unit}"
+    return ", ".join(attribute.classes) or "no, yes"
+
+
+def _options(target: Any) -> Iterator[str]:
+    fields = option_model(target).model_fields
+    if not fields:
+        yield "\nno options"
+        return
+    rows = [
+        [
+            name,
+            _type(field.annotation) + "".join(f", {m}" for m in field.metadata),
+            "(needed)" if field.is_required() else repr(field.default),
+        ]
+        for name, field in fields.items()
+    ]
+    yield "\n" + tabulate(rows, ["option", "type", "default"], disable_numparse=True)
+
+
+def _type(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+
+
+def draw(catalog: Catalog, name: str, path: Path) -> Path:
+    """Write the contact sheet of a data set to a file, and return its path.
+
+    Raises:
+        UsageError: if the file cannot be written.
+        PluginError: if the data set draws none.
+    """
+    item = catalog.get("dataset", name.partition("(")[0])
+    from lvmbench.calls import parse_calls
+    from lvmbench.options import resolve
+
+    factory = item.load()
+    dataset = factory(**resolve(name, factory, parse_calls(name)[0].options))
+    if not hasattr(dataset, "grid"):
+        raise PluginError(f"data set '{item.name}' of {item.origin} draws no contact sheet (it has no method grid).")
+    try:
+        dataset.grid().save(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: the contact sheet cannot be written ({error}).") from error
+    return path

@@ -1,0 +1,83 @@
+"""Options are the keyword arguments of what they configure: read from its signature, nothing declared twice."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from lvmbench.errors import PluginError, UsageError, nearest
+
+
+def option_model(target: Callable[..., Any]) -> type[BaseModel]:
+    """Return a pydantic model of the options of a class or function: its keyword arguments with defaults.
+
+    A constructor with ``**options`` also has the options of the next constructor in its line.
+
+    Raises:
+        PluginError: if an annotation cannot be read.
+    """
+    fields: dict[str, Any] = {}
+    for function in _constructors(target):
+        parameters = inspect.signature(function).parameters.values()
+        for p in parameters:
+            if p.kind is p.KEYWORD_ONLY or (p.default is not p.empty and p.kind is p.POSITIONAL_OR_KEYWORD):
+                default = ... if p.default is p.empty else p.default
+                fields.setdefault(p.name, (_annotation(function, p), default))
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+    return create_model(getattr(target, "__name__", "options"), __config__=config, **fields)
+
+
+def _constructors(target: Callable[..., Any]) -> list[Callable[..., Any]]:
+    if not isinstance(target, type):
+        return [target]
+    own = [vars(c)["__init__"] for c in target.__mro__ if "__init__" in vars(c) and c is not object]
+    return own or [lambda: None]
+
+
+def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    if parameter.annotation is parameter.empty:
+        return Any
+    if not isinstance(parameter.annotation, str):
+        return parameter.annotation
+    try:
+        return eval(parameter.annotation, getattr(function, "__globals__", {}))  # the plugin's own source
+    except Exception as error:
+        where = f"{function.__module__}.{function.__qualname__}"
+        raise PluginError(
+            f"{where}: the type of option '{parameter.name}' cannot be read: {parameter.annotation} ({error})"
+        ) from error
+
+
+def resolve(name: str, target: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all options with defaults filled in.
+
+    Raises:
+        UsageError: if an option does not exist or its value is out of range; all of them in one message.
+    """
+    model = option_model(target)
+    try:
+        return model(**given).model_dump()
+    except ValidationError as error:
+        raise UsageError(" ".join(_explain(name, model, problem) for problem in error.errors())) from None
+
+
+def _explain(name: str, model: type[BaseModel], problem: Mapping[str, Any]) -> str:
+    option = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{name} has no option '{option}'.{nearest(option, model.model_fields)} {describe(name, model)}"
+    if problem["type"] == "missing":
+        return f"{name} needs the option '{option}'."
+    return f"{name}: {option} = {problem['input']!r}: {problem['msg']}."
+
+
+def describe(name: str, model: type[BaseModel]) -> str:
+    """Return the options with their defaults in one sentence."""
+    if not model.model_fields:
+        return f"{name} has no options."
+    listed = ", ".join(f"{key}={field.get_default()!r}" for key, field in model.model_fields.items())
+    return f"Its options: {listed}."

@@ -1,0 +1,243 @@
+"""What was asked, and the cells that answer it: ``Spec -> plan -> Cell, Cell, ...``."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from lvmbench.api import Budget
+from lvmbench.calls import Call, parse_calls
+from lvmbench.catalog import Catalog, Item, modules_of, source_hash
+from lvmbench.errors import UsageError, nearest
+from lvmbench.options import option_model, resolve
+
+PROTOCOL = 1  # raised when the harness itself changes what a number means
+OWN = "lvmbench"  # the distribution whose metrics and controls a run uses unless told otherwise
+ENGINE = tuple(f"lvmbench.{name}" for name in ("training", "randomness", "nets", "vae", "objectives", "pixels"))
+PRECISION = "float32"
+
+BUDGETS: Mapping[str, Budget] = {
+    "quick": Budget("quick", images=30_000, train=16_000, val=1_000, size=32, test=2_000, draws=64, density_rows=256),
+    "standard": Budget("standard", images=500_000, train=50_000, val=2_000, size=64, test=5_000, draws=500,
+                       density_rows=1_000),
+    "long": Budget("long", images=5_000_000, train=200_000, val=5_000, size=64, test=20_000, draws=5_000,
+                   density_rows=2_000),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What was asked, as it was asked; from the command line, a TOML file or Python."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
+    models: str | list[str] = field(default_factory=list)
+    dataset: str | list[str] = "faces"
+    metrics: str | list[str] = "default"
+    seeds: int | list[int] = 3
+    budget: str | Budget = "quick"
+    controls: bool = True
+    device: str = "auto"
+
+    @classmethod
+    def read(cls, path: Path) -> Spec:
+        """Return the spec in a TOML file.
+
+        Raises:
+            UsageError: if the file cannot be read, is no TOML, or has a key or value that does not exist.
+        """
+        return _validated(cls, _toml(path), str(path))
+
+    def seed_list(self) -> list[int]:
+        """Return the seeds: 0, 1, ... when only their number was asked."""
+        seeds = list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
+        if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+            raise UsageError(f"seeds = {self.seeds}: give a number of seeds from 1, or different seeds from 0 up.")
+        return seeds
+
+    def budget_of(self) -> Budget:
+        """Return the budget of this name, or in this file, or as given."""
+        if isinstance(self.budget, Budget):
+            return self.budget
+        if self.budget in BUDGETS:
+            return BUDGETS[self.budget]
+        path = Path(self.budget)
+        if path.suffix == ".toml":
+            return _validated(Budget, {"name": path.stem, **_toml(path)}, self.budget)
+        known = ", ".join(BUDGETS)
+        raise UsageError(f"No budget '{self.budget}'.{nearest(self.budget, BUDGETS)} Known: {known}, or a .toml file.")
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a TOML file: {error}.") from None
+
+
+def _validated(kind: type[Any], raw: Mapping[str, Any], where: str) -> Any:
+    known = [key for key in get_type_hints(kind) if not key.startswith("_")]
+    unknown = [f"no key '{key}'.{nearest(key, known)}" for key in raw if key not in known]
+    if unknown:
+        raise UsageError(f"{where}: {' '.join(unknown)} Keys: {', '.join(known)}.")
+    try:
+        return TypeAdapter(kind).validate_python(dict(raw))
+    except ValidationError as error:
+        told = {".".join(str(p) for p in e["loc"][:1]): e["msg"] for e in error.errors()}
+        raise UsageError(f"{where}: " + " ".join(f"{key}: {msg}." for key, msg in told.items())) from None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One data set, one model with all options resolved, one seed: the unit of a result.
+
+    ``fit_key`` names everything that decides the weights.
+    """
+
+    dataset: str
+    dataset_options: Mapping[str, Any]
+    fingerprint: str
+    model: str
+    model_options: Mapping[str, Any]
+    model_source: str
+    role: str
+    label: str
+    seed: int
+    budget: Budget
+    device: str  # kind of device: cpu, cuda
+    precision: str = PRECISION
+    protocol: int = PROTOCOL
+
+    @property
+    def fit_key(self) -> str:
+        """Return the digest of all that decides the weights."""
+        asked = {k: v for k, v in asdict(self).items() if k not in ("budget", "role", "label")}
+        return _digest({**asked, "budget": self.budget.fit_part()})
+
+    @property
+    def data_label(self) -> str:
+        """Return the data set as it would be asked for."""
+        return str(Call(self.dataset, self.dataset_options))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One metric with its options, to be taken of every cell."""
+
+    name: str
+    options: Mapping[str, Any]
+    version: int
+    label: str
+
+    def key(self, cell: Cell) -> str:
+        """Return the score key: the fit, the metric's version and options, and how finely it is scored."""
+        return _digest([cell.fit_key, self.name, self.options, self.version, cell.budget.score_part()])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells and the metrics that answer a spec."""
+
+    cells: tuple[Cell, ...]
+    measures: tuple[Measure, ...]
+
+
+def plan(spec: Spec, catalog: Catalog, device: str = "cpu") -> Plan:
+    """Return the cells that answer a spec, controls last; nothing is trained and nothing is read.
+
+    Raises:
+        UsageError: for an unknown name, a misspelt option or a value out of range.
+        PluginError: if a plugin that is asked for cannot be used.
+    """
+    seeds, budget = spec.seed_list(), spec.budget_of()
+    models = [_model(catalog.get("model", call.name), call.options) for call in _calls(spec.models)]
+    if not models:
+        names = ", ".join(i.name for i in catalog.items("model") if i.entry.role == "model")
+        raise UsageError(f"No model was asked for. Known: {names}.")
+    measures = tuple(_measures(spec, catalog))
+    models += _controls(catalog, models) if spec.controls else []
+    data = [_dataset(catalog.get("dataset", call.name), call, budget) for call in _calls(spec.dataset)]
+    cells = [
+        Cell(**dataset, **model, seed=seed, budget=budget, device=device)
+        for dataset, model, seed in itertools.product(_distinct(data), _distinct(models), seeds)
+    ]
+    return Plan(tuple(cells), measures)
+
+
+def _calls(text: str | Sequence[str]) -> list[Call]:
+    texts = [text] if isinstance(text, str) else text
+    return [call for t in texts if t.strip() for call in parse_calls(t)]
+
+
+def _measures(spec: Spec, catalog: Catalog) -> list[Measure]:
+    calls = []
+    for call in _calls(spec.metrics):
+        own = [Call(i.name) for i in catalog.items("metric") if i.plugin.dist == OWN]
+        calls += own if call.name == "default" else [call]
+    measures = []
+    for call in calls:
+        metric = catalog.get("metric", call.name).load()
+        options = resolve(call.name, metric.compute, call.options)
+        label = str(Call(call.name, call.options))
+        measures.append(Measure(call.name, options, metric.version, label))
+    return list({(m.name, str(m.options)): m for m in measures}.values())
+
+
+def _distinct(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list({_digest(row): row for row in rows}.values())
+
+
+def _model(item: Item, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a cell that tell its model."""
+    target = item.load()
+    options = resolve(item.name, target, given)
+    defaults = option_model(target).model_fields
+    changed = {k: v for k, v in options.items() if v != defaults[k].get_default()}
+    return {
+        "model": item.name,
+        "model_options": options,
+        "model_source": _digest([item.plugin.dist, source_hash(*modules_of(target), *ENGINE)]),
+        "role": item.entry.role,
+        "label": str(Call(item.name, changed)),
+    }
+
+
+def _controls(catalog: Catalog, asked: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the floors and ceilings of the asked models: of the same size, built of the same parts.
+
+    A control takes over every option that it shares by name with a model; each combination is a row.
+    """
+    found = []
+    for item in catalog.items("model"):
+        if item.plugin.dist != OWN or item.entry.role == "model" or item.name in {m["model"] for m in asked}:
+            continue
+        own = option_model(item.load()).model_fields
+        shared = [{k: v for k, v in m["model_options"].items() if k in own} for m in asked]
+        most = max(len(options) for options in shared)
+        found += [_model(item, options) for options in shared if len(options) == most]
+    return found
+
+
+def _dataset(item: Item, call: Call, budget: Budget) -> dict[str, Any]:
+    """Return the fields of a cell that tell its data."""
+    factory = item.load()
+    options = resolve(call.name, factory, call.options)
+    if "size" in options and "size" not in call.options and budget.size is not None:
+        options = resolve(call.name, factory, {**call.options, "size": budget.size})
+    fingerprint = factory(**options).fingerprint
+    return {"dataset": call.name, "dataset_options": options, "fingerprint": fingerprint}
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

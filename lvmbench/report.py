@@ -1,0 +1,282 @@
+"""Figures as tables: in a terminal of 100 columns, in every format of tabulate, as CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+from tabulate import tabulate
+
+from lvmbench.aggregate import Attributes, Figure, Group, Row, groups
+from lvmbench.api import Metric
+from lvmbench.calls import parse_calls
+from lvmbench.catalog import Catalog
+from lvmbench.errors import LvmbenchError
+from lvmbench.records import Stored
+
+WIDTH = 100
+ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
+BOLD = {"github": "**{}**", "pipe": "**{}**", "html": "<b>{}</b>", "unsafehtml": "<b>{}</b>"}
+WHOLE = ("html", "unsafehtml", "latex", "latex_raw", "latex_booktabs", "latex_longtable", "tsv", "jira", "textile")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, a header, rows of text, and what has to be said below."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    notes: list[str]
+
+
+class Cards:
+    """The cards of metrics by the label under which they were measured."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self.known: dict[str, Metric | None] = {}
+
+    def __getitem__(self, label: str) -> Metric:
+        if label not in self.known:
+            try:
+                self.known[label] = self.catalog.get("metric", parse_calls(label)[0].name).load()
+            except LvmbenchError:  # its plugin is gone; its numbers are not
+                self.known[label] = None
+        return self.known[label] or Metric(lambda ev: math.nan, better="neither")
+
+
+def report(stored: Sequence[Stored], catalog: Catalog, fmt: str = "simple", by: str = "both") -> str:
+    """Return the tables of records: by model, by attribute, or both; all figures in one for csv and json."""
+    cards = Cards(catalog)
+    found = groups(stored)
+    if fmt in ("csv", "json"):
+        lines = [line for group in found for line in _lines(group, cards, by)]
+        return json.dumps(lines, indent=1) if fmt == "json" else _csv(lines)
+    return "\n\n".join(_text(group, cards, fmt, by) for group in found)
+
+
+def _text(group: Group, cards: Cards, fmt: str, by: str) -> str:
+    tables = []
+    if by in ("model", "both"):
+        tables.append(model_table(group, cards, fmt))
+    if by in ("attribute", "both"):
+        tables += [attribute_table(group, metrics, cards, fmt) for metrics in _headlines(group, cards)]
+    drawn = [_draw(table, fmt) for table in tables if table.rows]
+    return "\n\n".join([heading(group), *drawn])
+
+
+def heading(group: Group) -> str:
+    """Return what all numbers of a group have in common: data, budget, K, seeds, hardware, versions."""
+    b = group.budget
+    records = [fit.facts for row in group.rows for fit in row.fits]
+    seeds = sorted({fit.seed for row in group.rows for fit in row.fits})
+    hardware = dict(records[-1].hardware)
+    machine = hardware.get("gpu") or f"{hardware.get('cpu', '?')}, {hardware.get('cores', '?')} cores"
+    versions = {f"lvmbench {r.versions.get('lvmbench', '?')}, torch {r.versions.get('torch', '?')}" for r in records}
+    return "\n".join(
+        [
+            f"{group.data}: at most {b['train']:,} train, {b['val']:,} val, {b['test']:,} test pictures",
+            f"budget {b['name']}: {b['images']:,} images seen, batch {b['batch']}; K = {b['draws']:,} on "
+            f"{b['density_rows']:,} test pictures; seeds {', '.join(map(str, seeds))}",
+            f"{machine}; {'; '.join(sorted(versions))}",
+        ]
+    )
+
+
+def model_table(group: Group, cards: Cards, fmt: str) -> Table:
+    """Return rows of models and controls, columns of metrics; per-attribute metrics as their mean."""
+    header = ["model", "dims", "parameters", "fit s", "converged"]
+    columns = [[_name(r) for r in group.rows], *_facts(group.rows)]
+    notes = [
+        "±: half of a 95 % interval over seeds and test pictures"
+        + (" (*: best, its paired difference from every other model excludes 0)" if fmt else "")
+    ]
+    for metric in group.metrics:
+        attributes = group.common(metric)
+        if not attributes:
+            continue
+        card = cards[metric]
+        header.append(_header(metric, card, attributes))
+        best = group.best(metric, attributes, card.better)
+        columns.append([_cell(r.figure(metric, attributes), r is best, fmt) for r in group.rows])
+    notes += _reasons(group)
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return Table("By model", header, rows, notes)
+
+
+def _facts(rows: Sequence[Row]) -> Iterator[list[str]]:
+    facts = [[fit.facts for fit in row.fits] for row in rows]
+    yield [_one(r.code_dims for r in fits) for fits in facts]
+    yield [_one(r.parameters for r in fits) for fits in facts]
+    yield [f"{fmean(s):.1f}" if (s := [r.seconds["fit"] for r in f if "fit" in r.seconds]) else "–" for f in facts]
+    yield [_converged([r.converged for r in fits]) for fits in facts]
+
+
+def _one(values: Iterable[int | None]) -> str:
+    found = sorted({v for v in values if v is not None})
+    return "/".join(f"{v:,}" for v in found) or "–"
+
+
+def _converged(seeds: Sequence[bool | None]) -> str:
+    told = [c for c in seeds if c is not None]
+    if not told:
+        return "–"
+    return "yes" if all(told) else "no" if not any(told) else f"{sum(told)} of {len(told)}"
+
+
+def _name(row: Row) -> str:
+    return row.label if row.role == "model" else f"{row.label} ({row.role})"
+
+
+def _header(metric: str, card: Metric, attributes: Attributes) -> str:
+    scale = " ".join(filter(None, [card.unit, ARROWS[card.better]]))
+    mean = f"mean of {len(attributes)}" if attributes != (None,) else ""
+    return "\n".join(filter(None, [metric, mean, scale]))
+
+
+def _headlines(group: Group, cards: Cards) -> list[list[str]]:
+    """Return the headline metrics, those that point the same way in one table."""
+    found = [m for m in group.metrics if cards[m].headline]
+    return [found] if found else []
+
+
+def attribute_table(group: Group, metrics: Sequence[str], cards: Cards, fmt: str) -> Table:
+    """Return rows of attributes, columns of models: how well z holds each, between floor and ceiling."""
+    models = [r for r in group.rows if r.role == "model"]
+    ceiling = group.ceiling()
+    floors = [r.label for r in group.rows if r.role == "floor"]
+    lines = []
+    for metric in metrics:
+        card = cards[metric]
+        for attribute in group.attributes(metric):
+            key: Attributes = (attribute,)
+            if not any(r.sample(metric, key) for r in group.rows):
+                continue
+            best, floor = group.best(metric, key, card.better), group.floor(metric, key, card.better)
+            cells = [_cell(r.figure(metric, key), r is best, fmt) for r in models]
+            lines.append(
+                [
+                    attribute or metric,
+                    f"{metric} {ARROWS[card.better]}",
+                    _cell(floor.figure(metric, key), False, fmt) if floor else "–",
+                    *cells,
+                    _cell(ceiling.figure(metric, key), False, fmt) if ceiling else "–",
+                ]
+            )
+    header = ["attribute", "metric", "floor", *(r.label for r in models), "ceiling"]
+    notes = []
+    if floors:
+        notes.append(f"floor: the better of {', '.join(dict.fromkeys(floors))}, attribute by attribute")
+    if ceiling:
+        notes.append(f"ceiling: {ceiling.label}, which saw the labels")
+    chance = [f"{m} {cards[m].chance:g}" for m in metrics if cards[m].chance is not None]
+    if chance:
+        notes.append(f"a code without information scores: {', '.join(chance)}")
+    return Table("By attribute", header, lines, notes)
+
+
+def _cell(figure: Figure, best: bool, fmt: str) -> str:
+    if figure.value is None:
+        return "failed" if figure.failed else "n/a"
+    text = number(figure)
+    if not best:
+        return text
+    return BOLD[fmt].format(text) if fmt in BOLD else f"{text} *"
+
+
+def number(figure: Figure) -> str:
+    """Return a figure with as many digits as its interval allows; without one it says so by ``±–``."""
+    value = figure.value if figure.value is not None else math.nan
+    if figure.low is None or figure.high is None:
+        return f"{value:.4g} ±–"
+    half = (figure.high - figure.low) / 2
+    digits = 3 if half <= 0 else min(4, max(0, 1 - math.floor(math.log10(half) + 0.3)))
+    return f"{value:,.{digits}f} ±{half:,.{digits}f}"
+
+
+def _reasons(group: Group) -> list[str]:
+    """Return why numbers are missing: a line a reason, naming metrics and rows."""
+    told: dict[tuple[bool, str], dict[str, dict[str, None]]] = {}
+    for row in group.rows:
+        for metric in group.metrics or ("",):
+            figure = row.figure(metric, group.common(metric) or (None,))
+            if figure.value is None:
+                where = told.setdefault((figure.failed, figure.reason), {})
+                where.setdefault(_name(row), {})[metric] = None
+    notes = []
+    for (failed, reason), rows in sorted(told.items(), key=lambda item: not item[0][0]):
+        metrics = list(dict.fromkeys(m for found in rows.values() for m in found))
+        what = "every metric" if len(metrics) == len(group.metrics) else ", ".join(metrics)
+        notes.append(f"{'failed' if failed else 'n/a'}: {', '.join(rows)}: {what}: {reason}")
+    return notes
+
+
+def _draw(table: Table, fmt: str) -> str:
+    blocks = [table] if fmt in WHOLE else list(_blocks(table))
+    drawn = [tabulate(b.rows, b.header, tablefmt=fmt, disable_numparse=True, stralign="right",
+                      colalign=("left", *["right"] * (len(b.header) - 1))) for b in blocks]  # fmt: skip
+    return "\n\n".join([*drawn, "\n".join(_wrap(table.notes))]).rstrip()
+
+
+def _blocks(table: Table) -> Iterator[Table]:
+    """Yield the columns of a table in parts that fit the width, each with the first column."""
+    widths = [
+        max(len(line) for text in (head, *column) for line in text.split("\n"))
+        for head, column in zip(table.header, zip(*table.rows, strict=True), strict=True)
+    ]
+    start = 1
+    while start < len(widths):
+        stop, used = start, widths[0]
+        while stop < len(widths) and (stop == start or used + 3 + widths[stop] <= WIDTH):
+            used += 3 + widths[stop]
+            stop += 1
+        keep = [0, *range(start, stop)]
+        yield Table(table.title, [table.header[i] for i in keep], [[r[i] for i in keep] for r in table.rows], [])
+        start = stop
+
+
+def _wrap(notes: Sequence[str]) -> Iterator[str]:
+    import textwrap
+
+    for note in notes:
+        yield from textwrap.wrap(note, WIDTH, subsequent_indent="  ")
+
+
+def _lines(group: Group, cards: Cards, by: str) -> Iterator[dict[str, Any]]:
+    """Yield every figure of a group as one flat line."""
+    for row in group.rows:
+        for metric in group.metrics:
+            card, common = cards[metric], group.common(metric)
+            each = [(a,) for a in group.attributes(metric)] if by != "model" or common == (None,) else []
+            means = [common] if by != "attribute" and common not in ((), (None,)) else []
+            for attributes in [*means, *each]:
+                mean = len(attributes) > 1 or attributes in means
+                yield {
+                    "dataset": group.data,
+                    "budget": group.budget["name"],
+                    "device": group.device,
+                    "model": row.label,
+                    "role": row.role,
+                    "metric": metric,
+                    "attribute": f"mean of {len(attributes)}" if mean else attributes[0],
+                    **asdict(row.figure(metric, attributes)),
+                    "unit": card.unit,
+                    "better": card.better,
+                }
+
+
+def _csv(lines: Sequence[dict[str, Any]]) -> str:
+    if not lines:
+        return ""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue().rstrip("\n")

@@ -1,0 +1,255 @@
+"""From a spec to its results: what is missing is run, what is there is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from lvmbench.api import Budget, Record
+from lvmbench.catalog import Catalog
+from lvmbench.cells import Task, blank, load_fit
+from lvmbench.environment import cores, results_dir
+from lvmbench.errors import StoreError, UsageError
+from lvmbench.executors import Executor, Inline, Outcome, Processes
+from lvmbench.plan import Cell, Plan, Spec, plan
+from lvmbench.records import Reading, Store, Stored
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Rerun = Literal["missing", "failed", "all"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is carried out; none of it changes a number."""
+
+    results: Path
+    jobs: int | None = None  # None: one a core, or one on a GPU; 0: in this process
+    timeout: float | None = None  # seconds a cell may take
+    rerun: Rerun = "missing"
+    executor: str = ""
+
+
+class Listener(Protocol):
+    """Hears how a run goes."""
+
+    def begin(self, tasks: Sequence[Task], present: int) -> None:
+        """Hear what will be run, and how many cells are there already."""
+
+    def progress(self, task: Task, phase: str, done: int, total: int) -> None:
+        """Hear how far a cell is in one of its phases."""
+
+    def cell(self, task: Task, record: Record) -> None:
+        """Hear of a finished cell."""
+
+
+class Silent:
+    """Says nothing."""
+
+    def begin(self, tasks: Sequence[Task], present: int) -> None:
+        """Say nothing."""
+
+    def progress(self, task: Task, phase: str, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def cell(self, task: Task, record: Record) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """The records that answer a spec, and those that could not be read."""
+
+    stored: tuple[Stored, ...]
+    problems: tuple[str, ...] = ()
+    computed: int = 0
+
+    @property
+    def records(self) -> list[Record]:
+        """Return the records, oldest first."""
+        return [s.record for s in self.stored]
+
+    @property
+    def failed(self) -> list[Record]:
+        """Return the records of cells that failed, or of which a score failed."""
+        return [r for r in self.records if r.status in ("failed", "timeout") or any(s.status == "failed" for s in r.scores)]
+
+    def log_of(self, record: Record) -> Path:
+        """Return the file that holds what the cell of a record printed."""
+        return next(s.log for s in self.stored if s.record is record)
+
+    @property
+    def frame(self) -> DataFrame:
+        """Return one line a score: data set, model, seed, metric, attribute, value, interval, n."""
+        import pandas as pd
+
+        return pd.DataFrame([line for record in self.records for line in _lines(record)])
+
+
+def _lines(record: Record) -> Iterable[dict[str, Any]]:
+    cell = record.cell
+    asked = {"dataset": cell["dataset"], "model": cell["label"], "role": cell["role"], "seed": cell["seed"]}
+    for s in record.scores:
+        yield {
+            **asked,
+            "budget": cell["budget"]["name"],
+            "metric": s.metric,
+            "attribute": s.attribute,
+            "value": s.value,
+            "low": s.low,
+            "high": s.high,
+            "n": s.n,
+            "status": s.status,
+            "reason": s.reason,
+        }
+    if not record.scores:
+        yield {**asked, "budget": cell["budget"]["name"], "status": record.status, "reason": record.reason}
+
+
+def kind_of(device: str) -> str:
+    """Return the device to use for ``auto``, or the one that was asked for.
+
+    Raises:
+        UsageError: if it does not exist here.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    name, _, index = device.partition(":")
+    if name not in ("cpu", "cuda") or (index and not index.isdigit()) or (name == "cpu" and index):
+        raise UsageError(f"No device '{device}'. Known: auto, cpu, cuda, cuda:1.")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cuda" and int(index or 0) >= count:
+        raise UsageError(f"No device '{device}': this machine has {count} CUDA devices. Use --device cpu or auto.")
+    return device
+
+
+def tasks_of(planned: Plan, store: Store, device: str, rerun: Rerun = "missing") -> list[Task]:
+    """Return what has to be run: a task for each cell that lacks a record or a score."""
+    tasks = []
+    for cell in planned.cells:
+        had = _had(store.read(cell.fit_key), rerun)
+        if had is None:
+            continue
+        missing = tuple(m for m in planned.measures if m.key(cell) not in had)
+        if missing:
+            attempt = store.attempt(cell.fit_key)
+            tasks.append(Task(cell, missing, str(store.path.absolute()), str(attempt.absolute()), device))
+    return tasks
+
+
+def _had(reading: Reading, rerun: Rerun) -> set[str] | None:
+    """Return the keys of the scores that stand; None where a failed cell is left as it is."""
+    if rerun == "all":
+        return set()
+    records = [s.record for s in reading.stored]
+    if rerun == "missing" and records and records[-1].status != "done":
+        return None
+    return {
+        s.key
+        for r in records
+        if r.status == "done"
+        for s in r.scores
+        if s.status != "failed" or rerun == "missing"
+    }
+
+
+def answer(spec: Spec, catalog: Catalog, settings: Settings, listener: Listener | None = None) -> Results:
+    """Run what a spec still lacks, and return all that answers it.
+
+    Raises:
+        UsageError: for anything in the spec that does not exist, before anything is trained.
+        StoreError: if results cannot be written.
+    """
+    listener = listener or Silent()
+    device = kind_of(spec.device)
+    planned = plan(spec, catalog, device.partition(":")[0])
+    store = Store.open(settings.results)
+    tasks = tasks_of(planned, store, device, settings.rerun)
+    listener.begin(tasks, len(planned.cells) - len(tasks))
+    for outcome in _executor(settings, catalog, device, len(tasks)).run(tasks, listener.progress):
+        record = _recorded(outcome, store, catalog)
+        listener.cell(outcome.task, record)
+        catalog.manager.hook.lvmbench_cell_done(record=record)
+    return replace(gather(planned, store), computed=len(tasks))
+
+
+def _executor(settings: Settings, catalog: Catalog, device: str, tasks: int) -> Executor:
+    jobs = settings.jobs
+    if jobs is None:
+        jobs = 1 if device.startswith("cuda") else cores()
+    if settings.executor:
+        made: Executor = catalog.get("executor", settings.executor).load()(jobs=jobs, timeout=settings.timeout)
+        return made
+    return Inline(catalog) if jobs == 0 else Processes(min(jobs, max(tasks, 1)), settings.timeout)
+
+
+def _recorded(outcome: Outcome, store: Store, catalog: Catalog) -> Record:
+    """Return the record of a finished task; for a task that was killed it is written here."""
+    path = Path(outcome.task.attempt)
+    if outcome.how != "done":
+        status: Literal["timeout", "failed"] = "timeout" if outcome.how == "timeout" else "failed"
+        store.write(path, replace(blank(outcome.task, catalog), status=status, reason=outcome.reason))
+    for stored in store.read(outcome.task.cell.fit_key).stored:
+        if stored.path.name == path.name:
+            return stored.record
+    raise StoreError(f"{path}: the record of a finished cell is gone. Run the same command again.")
+
+
+def gather(planned: Plan, store: Store) -> Results:
+    """Return the stored records of the planned cells, each with the planned scores alone."""
+    stored: list[Stored] = []
+    problems: list[str] = []
+    for cell in planned.cells:
+        keys = {m.key(cell) for m in planned.measures}
+        reading = store.read(cell.fit_key)
+        problems += reading.problems
+        stored += [_only(s, keys, cell) for s in reading.stored]
+    return Results(tuple(stored), tuple(dict.fromkeys(problems)))
+
+
+def _only(stored: Stored, keys: set[str], cell: Cell) -> Stored:
+    scores = tuple(s for s in stored.record.scores if s.key in keys)
+    asked = {**stored.record.cell, "label": cell.label, "role": cell.role}
+    return Stored(replace(stored.record, scores=scores, cell=asked), stored.path)
+
+
+def run(
+    models: str | list[str],
+    *,
+    dataset: str | list[str] = "faces",
+    metrics: str | list[str] = "default",
+    seeds: int | list[int] = 3,
+    budget: str | Budget = "quick",
+    controls: bool = True,
+    device: str = "auto",
+    results: str | Path | None = None,
+    jobs: int | None = None,
+    timeout: float | None = None,
+    rerun: Rerun = "missing",
+) -> Results:
+    """Train and score models, and return their records; what the command line does, under the same names."""
+    spec = Spec(models, dataset, metrics, seeds, budget, controls, device)
+    settings = Settings(Path(results) if results else results_dir(), jobs, timeout, rerun)
+    return answer(spec, Catalog.discover(), settings)
+
+
+def load(record: Record, *, results: str | Path | None = None, device: str = "cpu") -> Any:
+    """Return the fitted model of a record, ready to encode and decode.
+
+    Raises:
+        StoreError: if its weights were not kept, or are damaged.
+    """
+    store = Store(Path(results) if results else results_dir())
+    folder = store.fit(record.fit_key)
+    if folder is None:
+        raise StoreError(
+            f"{store.folder(record.fit_key)}: no weights of {record.cell['label']}, seed {record.cell['seed']} "
+            f"(status {record.status}). Name the results folder that holds them, or run it again."
+        )
+    return load_fit(folder, Catalog.discover(), device)
+

@@ -1,0 +1,338 @@
+"""The kit for plugin authors: what the bench will ask of a model, a metric or a data set, asked now.
+
+    from lvmbench.testing import check_model
+
+    def test_my_model_meets_the_contract():
+        check_model(MyModel)
+
+A check runs all it can and raises one ``ContractError`` with everything that is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lvmbench.api import (
+    CAPABILITIES,
+    Attribute,
+    Budget,
+    Dataset,
+    Estimate,
+    Metric,
+    Schema,
+    Split,
+    SplitName,
+    capabilities,
+)
+from lvmbench.cells import SPLITS
+from lvmbench.errors import LvmbenchError, NotApplicable
+from lvmbench.evaluation import Evaluation
+from lvmbench.options import resolve
+from lvmbench.pixels import observe
+from lvmbench.randomness import noise
+from lvmbench.training import build, fit
+
+ATTRIBUTES = (
+    Attribute("Bright", "binary"),
+    Attribute("quarter", "categorical", ("a", "b", "c", "d")),
+    Attribute("level", "ordinal", unit="grey levels"),
+)
+SCHEMAS = (Schema((1, 28, 28), "bernoulli", ATTRIBUTES), Schema((3, 32, 32), "gaussian", ATTRIBUTES))
+BUDGET = Budget("check", images=256, batch=32, train=128, val=32, test=64, draws=4, density_rows=16)
+
+
+class ContractError(AssertionError):
+    """Everything that a plugin's thing does against its contract, a sentence each."""
+
+
+class ToyData:
+    """Bars of light on noise: a data set of a few rows, labels known exactly; some are missing."""
+
+    def __init__(self, schema: Schema = SCHEMAS[0]) -> None:
+        self.schema = schema
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the name of the content."""
+        return f"toy {self.schema.shape}"
+
+    def split(self, name: SplitName, limit: int | None = None) -> Split:
+        """Return one part of the data."""
+        n = getattr(BUDGET, name)
+        generator = torch.Generator().manual_seed(SPLITS.index(name))
+        quarter = torch.arange(n) % 4
+        level = torch.randint(60, 200, (n,), generator=generator)
+        images = torch.randint(0, 40, (n, *self.schema.shape), generator=generator)
+        rows = torch.arange(self.schema.shape[1])
+        lit = rows[None] // math.ceil(len(rows) / 4) == quarter[:, None]
+        images = (images + lit[:, None, :, None] * level[:, None, None, None]).clamp(max=255).to(torch.uint8)
+        labels = torch.stack([(level > 130).float(), quarter.float(), level.float()], dim=1)
+        labels[::11] = math.nan
+        return Split(images, labels, torch.arange(n) + 10_000 * SPLITS.index(name)).head(limit)
+
+
+def check_model(model: type[Any], **options: Any) -> None:
+    """Check a model class against its contract on two tiny data sets.
+
+    Raises:
+        ContractError: with every sentence that does not hold.
+    """
+    _raise(model, [f"on {s.pixels} {s.shape}: {told}" for s in SCHEMAS for told in _model(model, s, options)])
+
+
+def _model(kind: type[Any], schema: Schema, options: Mapping[str, Any]) -> Iterator[str]:
+    try:
+        full = resolve(kind.__name__, kind, options)
+        model = build(kind, schema, full, seed=0)
+    except NotApplicable:
+        return
+    except Exception as error:
+        yield f"it cannot be built: {type(error).__name__}: {error}"
+        return
+    has = capabilities(model)
+    if not has:
+        yield f"it offers none of {', '.join(CAPABILITIES)}: nothing can be measured"
+        return
+    if not {"loss", "losses", "fit"} & has:
+        yield "it has no loss, no losses and no fit: it cannot learn (a model that need not gives an empty fit)"
+        return
+    data = ToyData(schema)
+    splits = {name: data.split(name) for name in SPLITS}
+    x = observe(schema, splits["test"].images[:8], torch.Generator().manual_seed(0))
+    for check in (_fits_reproducibly, _encodes, _decodes, _has_density, _round_trips):
+        try:
+            yield from check(kind, schema, full, splits, x)
+        except NotApplicable:
+            continue
+        except Exception as error:
+            yield f"{check.__name__.strip('_').replace('_', ' ')}: {type(error).__name__}: {error}"
+
+
+def _fitted(kind: type[Any], schema: Schema, options: Mapping[str, Any], splits: Mapping[SplitName, Split]) -> Any:
+    model = build(kind, schema, options, seed=0)
+    fit(model, splits["train"], splits["val"], BUDGET, schema, seed=0, device="cpu")
+    return model
+
+
+def _fits_reproducibly(
+    kind: type[Any], schema: Schema, options: Mapping[str, Any], splits: Mapping[SplitName, Split], x: Tensor
+) -> Iterator[str]:
+    before = torch.get_rng_state()
+    first, second = (_fitted(kind, schema, options, splits) for _ in range(2))
+    if not torch.equal(before, torch.get_rng_state()):
+        yield "building or fitting it moves torch's global random state"
+    if hasattr(first, "state_dict"):
+        a, b = first.state_dict(), second.state_dict()
+        apart = [key for key in a if not torch.equal(a[key], b[key])]
+        if apart:
+            yield f"the same seed gives different weights ({', '.join(apart[:3])}): use torch's random functions only"
+    if "loss" in capabilities(first):
+        with torch.no_grad(), noise(0):
+            loss = first.loss(x)
+        if loss.shape not in (torch.Size([len(x)]), torch.Size([])):
+            yield f"loss gives {list(loss.shape)} for a batch of {len(x)}: want [{len(x)}], or a scalar"
+        if not loss.isfinite().all():
+            yield "loss is not finite"
+
+
+def _encodes(
+    kind: type[Any], schema: Schema, options: Mapping[str, Any], splits: Mapping[SplitName, Split], x: Tensor
+) -> Iterator[str]:
+    model = _fitted(kind, schema, options, splits)
+    if "codes" not in capabilities(model):
+        return
+    with torch.no_grad():
+        codes, again, alone = model.encode(x), model.encode(x), model.encode(x[:1])
+    if codes.ndim != 2 or len(codes) != len(x):
+        yield f"encode gives {list(codes.shape)} for a batch of {len(x)}: want [{len(x)}, D]"
+        return
+    if not codes.isfinite().all():
+        yield "encode is not finite"
+    if not torch.equal(codes, again):
+        yield "encode gives another code on each call: it is the posterior mean, a sample is a view of its own"
+    if not torch.allclose(codes[:1], alone, atol=1e-4):
+        yield "the code of a picture depends on the others in its batch"
+
+
+def _decodes(
+    kind: type[Any], schema: Schema, options: Mapping[str, Any], splits: Mapping[SplitName, Split], x: Tensor
+) -> Iterator[str]:
+    model = _fitted(kind, schema, options, splits)
+    if not {"codes", "decoder"} <= capabilities(model):
+        return
+    with torch.no_grad():
+        p = model.decode(model.encode(x))
+    if tuple(p.event_shape) != schema.shape or tuple(p.batch_shape) != (len(x),):
+        yield (
+            f"decode gives batch {list(p.batch_shape)}, event {list(p.event_shape)}: "
+            f"want [{len(x)}], {list(schema.shape)}"
+        )
+    elif not p.log_prob(x).isfinite().all():
+        yield "the likelihood of a picture is not finite"
+
+
+def _has_density(
+    kind: type[Any], schema: Schema, options: Mapping[str, Any], splits: Mapping[SplitName, Split], x: Tensor
+) -> Iterator[str]:
+    from lvmbench.objectives import bounds, log_weights
+
+    model = _fitted(kind, schema, options, splits)
+    if "log_weights" in capabilities(model):
+        with torch.no_grad(), noise(0):
+            log_w = log_weights(model, x, 3)
+        if tuple(log_w.shape) != (3, len(x)):
+            yield f"three log weights of {len(x)} pictures have shape {list(log_w.shape)}: want [3, {len(x)}]"
+            return
+        with noise(0):
+            found = bounds(model, x, 16)
+        if (found.iwae < found.elbo - 1e-3).any():
+            yield "the importance-weighted bound lies below the ELBO: log weights must be log p(x, z) - log q(z|x)"
+    if "log_prob" in capabilities(model):
+        with torch.no_grad():
+            exact = model.log_prob(x)
+        if tuple(exact.shape) != (len(x),) or not exact.isfinite().all():
+            yield f"log_prob gives {list(exact.shape)}, or is not finite: want [{len(x)}] in nats"
+
+
+def _round_trips(
+    kind: type[Any], schema: Schema, options: Mapping[str, Any], splits: Mapping[SplitName, Split], x: Tensor
+) -> Iterator[str]:
+    model = _fitted(kind, schema, options, splits)
+    if not hasattr(model, "state_dict") or "codes" not in capabilities(model):
+        return
+    other = build(kind, schema, options, seed=1)
+    other.load_state_dict(model.state_dict())
+    if isinstance(other, torch.nn.Module):
+        other.eval()
+    with torch.no_grad():
+        same = torch.equal(model.encode(x), other.encode(x))
+    if not same:
+        yield "a model with the same state_dict gives other codes: something learned is not in state_dict"
+
+
+def check_metric(metric: Metric, model: Any = None, **options: Any) -> None:
+    """Check a metric against its contract, on a model of your own or on one that encodes the mean of each row.
+
+    Raises:
+        ContractError: with every sentence that does not hold.
+    """
+    _raise(metric.compute, list(_metric(metric, model or RowMeans(), options)))
+
+
+class RowMeans:
+    """A model of four lines: the code of a picture is the mean of each of its rows."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the mean of each row of pixels: [B, C, H, W] -> [B, H]."""
+        return x.mean(dim=(1, 3))
+
+    def fit(self, train: Split, budget: Budget, seed: int) -> None:
+        """Learn nothing."""
+
+
+def _metric(metric: Metric, model: Any, options: Mapping[str, Any]) -> Iterator[str]:
+    unknown = [need for need in metric.needs if need not in CAPABILITIES]
+    if unknown:
+        yield f"it needs {', '.join(unknown)}: no such capability; known: {', '.join(CAPABILITIES)}"
+    if metric.better not in ("higher", "lower", "neither"):
+        yield f"better = {metric.better!r}: want 'higher', 'lower' or 'neither'"
+    if set(metric.needs) - capabilities(model):
+        return
+    data = ToyData()
+    splits = {name: data.split(name) for name in SPLITS}
+    try:
+        full = resolve("the metric", metric.compute, options)
+        first, second = (_take(metric, model, data, splits, full) for _ in range(2))
+    except NotApplicable:
+        return
+    except Exception as error:
+        yield f"it raises {type(error).__name__}: {error} (raise NotApplicable where a number does not exist)"
+        return
+    for attribute, value in first.items():
+        yield from _value(metric, attribute, value)
+    if {k: _number(v) for k, v in first.items()} != {k: _number(v) for k, v in second.items()}:
+        yield "it gives another number on each call: draw from ev.generator(name) or inside ev.shared"
+
+
+def _take(metric: Metric, model: Any, data: Dataset, splits: Mapping[SplitName, Split], options: Mapping[str, Any]) -> Any:
+    ev = Evaluation(model, data.schema, splits, BUDGET)
+    found = ev.shared(metric.compute, **options)
+    return found if isinstance(found, Mapping) else {None: found}
+
+
+def _value(metric: Metric, attribute: str | None, value: Any) -> Iterator[str]:
+    where = f"for {attribute}" if attribute else "overall"
+    if isinstance(value, NotApplicable):
+        return
+    if not isinstance(value, float | int | Estimate):
+        yield f"{where} it gives {type(value).__name__}: want a number, an Estimate or NotApplicable"
+        return
+    number = _number(value)
+    if number is None or not math.isfinite(number):
+        yield f"{where} it gives {number}: want a finite number, or NotApplicable with a reason"
+        return
+    low, high = metric.bounds
+    if (low is not None and number < low - 1e-6) or (high is not None and number > high + 1e-6):
+        yield f"{where} it gives {number}, outside its bounds {metric.bounds}"
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, NotApplicable):
+        return None
+    return float(value.value if isinstance(value, Estimate) else value)
+
+
+def check_dataset(dataset: Callable[..., Dataset], limit: int = 16, **options: Any) -> None:
+    """Check a data set against its contract, on ``limit`` rows of each split.
+
+    Raises:
+        ContractError: with every sentence that does not hold.
+    """
+    try:
+        full = resolve(getattr(dataset, "__name__", "it"), dataset, options)
+        made, again = dataset(**full), dataset(**full)
+    except LvmbenchError as error:
+        raise ContractError(f"it cannot be made: {error}") from error
+    told = [] if made.fingerprint == again.fingerprint else ["its fingerprint changes from object to object"]
+    seen: dict[int, str] = {}
+    for name in SPLITS:
+        split = made.split(name, limit)
+        told += [f"{name}: {problem}" for problem in _split(split, made.schema, limit)]
+        few = made.split(name, limit // 2)
+        if not torch.equal(few.images, split.images[: len(few)]) or len(few) != min(limit // 2, len(split)):
+            told.append(f"{name}: the first rows depend on the limit")
+        for row in split.rows.tolist():
+            if seen.setdefault(row, name) != name:
+                told.append(f"row {row} stands in {seen[row]} and in {name}")
+    _raise(dataset, told)
+
+
+def _split(split: Split, schema: Schema, limit: int) -> Iterator[str]:
+    n = len(split)
+    if not 0 < n <= limit:
+        yield f"{n} rows for a limit of {limit}"
+    if split.images.dtype != torch.uint8 or tuple(split.images.shape) != (n, *schema.shape):
+        found = f"{split.images.dtype} {list(split.images.shape)}"
+        yield f"images are {found}: want torch.uint8 {[n, *schema.shape]}"
+    if split.labels.dtype != torch.float32 or tuple(split.labels.shape) != (n, len(schema.attributes)):
+        found = f"{split.labels.dtype} {list(split.labels.shape)}"
+        yield f"labels are {found}: want torch.float32 {[n, len(schema.attributes)]}"
+        return
+    if split.rows.dtype != torch.int64 or len(set(split.rows.tolist())) != n:
+        yield "rows are not distinct int64 numbers"
+    for attribute, column in zip(schema.attributes, split.labels.T, strict=True):
+        known = column[~column.isnan()]
+        if not attribute.is_number and not set(known.tolist()) <= set(range(attribute.n_classes)):
+            yield f"labels of {attribute.name} are {sorted(set(known.tolist()))[:5]}: want 0 to {attribute.n_classes - 1}, or NaN"
+
+
+def _raise(thing: Any, told: list[str]) -> None:
+    if told:
+        name = getattr(thing, "__name__", str(thing))
+        raise ContractError("\n".join([f"{name} does not meet its contract:", *(f"- {line}" for line in told)]))
+

@@ -1,0 +1,256 @@
+"""The engine: the only training loop of the project.
+
+A seed is four streams: initial weights, order of the data, noise of training, noise of the looks at the
+validation data. Images lie on the device as one uint8 tensor, a batch is an index, and nothing waits for the
+device between two looks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.optim import Adam
+
+from lvmbench.api import Batch, Budget, FitsItself, HasLoss, HasLosses, Schema, Split
+from lvmbench.errors import TrainingError
+from lvmbench.pixels import observe
+from lvmbench.randomness import noise, stream
+
+LOOKS = 20  # at the validation data, in one run
+LOOK_COST = 128  # a look takes one row for so many images of the budget: the looks cost some 5 % of a run
+LOOK_ROWS = 128  # and never fewer than these
+WARM_UP = 0.03  # of the steps, until the learning rate is whole
+DECAY = 0.2  # of the steps, in which it goes to nothing
+STILL_LEARNING = 0.02
+
+Losses = Callable[[Batch, float], Mapping[str, Tensor]]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class History:
+    """What training tells: validation loss in nats by images seen, and whether it had settled.
+
+    ``converged`` is None where nothing was descended, or too little to judge.
+    """
+
+    curve: Sequence[tuple[int, float]] = ()
+    converged: bool | None = None
+    steps: int = 0
+    images: int = 0
+
+
+def build(model_class: Callable[..., Any], schema: Schema, options: Mapping[str, Any], seed: int) -> Any:
+    """Return a model with the initial weights of a seed, on the CPU."""
+    with noise(stream(seed, "weights")):
+        return model_class(schema, **options)
+
+
+def fit(
+    model: Any,
+    train: Split,
+    val: Split,
+    budget: Budget,
+    schema: Schema,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+    on_progress: Progress | None = None,
+) -> History:
+    """Train a model in place and return its history; torch's own random state is left as it was.
+
+    A model with ``fit`` learns by itself, one with ``losses`` or ``loss`` by gradients. Where it has them,
+    ``own_budget(budget)`` replaces the budget, ``start(train)`` and ``after_step()`` are called, and with
+    ``patience`` the run stops after so many looks without progress and the best weights return. A look runs
+    without gradients. ``on_progress`` hears of steps done and steps in all. The model is left on the device,
+    in evaluation mode.
+
+    Raises:
+        TrainingError: if a loss is not finite, or there is nothing to learn from or by.
+    """
+    if isinstance(model, nn.Module):
+        model.to(device)
+    with noise(stream(seed, "noise"), device):
+        if isinstance(model, FitsItself):
+            model.fit(train, budget, seed)
+            history = History()
+        else:
+            history = _Run(model, _on(train, device), _on(val, device), budget, schema, seed).descend(
+                on_progress
+            )
+    if isinstance(model, nn.Module):
+        model.eval()
+    return history
+
+
+def learning_rate(progress: float) -> float:
+    """Return the share of the learning rate at a share of the run: warm-up, constant, linear decay to 0."""
+    return min(1.0, progress / WARM_UP, (1 - progress) / DECAY)
+
+
+def has_converged(curve: Sequence[tuple[int, float]], images: int) -> bool | None:
+    """Return whether a curve of (images seen, loss) had settled before the learning rate decayed."""
+    constant = [loss for seen, loss in curve if WARM_UP * images <= seen <= (1 - DECAY) * images]
+    quarter = len(constant) // 4
+    if quarter < 2:
+        return None
+    late = sum(constant[-2 * quarter : -quarter]) / quarter - sum(constant[-quarter:]) / quarter
+    return late < STILL_LEARNING * (max(constant) - min(constant))
+
+
+def order(
+    rows: int, batch: int, generator: torch.Generator, device: torch.device | str = "cpu"
+) -> Iterator[Tensor]:
+    """Yield indices of full batches without end, from one permutation of the rows after another: [batch]."""
+    queue = torch.empty(0, dtype=torch.int64, device=device)
+    while True:
+        while len(queue) < batch:
+            queue = torch.cat([queue, torch.randperm(rows, generator=generator).to(device)])
+        yield queue[:batch]
+        queue = queue[batch:]
+
+
+class _Run:
+    """One descent: a model, its data on the device, its budget and its seed."""
+
+    def __init__(
+        self, model: Any, train: Split, val: Split, budget: Budget, schema: Schema, seed: int
+    ) -> None:
+        if not len(train) or not len(val):
+            raise TrainingError(
+                f"{_name(model)}: {len(train)} rows to learn from and {len(val)} to choose by."
+            )
+        self.model, self.train, self.schema, self.seed = model, train, schema, seed
+        self.budget: Budget = model.own_budget(budget) if hasattr(model, "own_budget") else budget
+        self.val = val.head(max(LOOK_ROWS, self.budget.images // LOOK_COST))
+        self.curve: list[tuple[int, float]] = []
+        if hasattr(model, "start"):
+            model.start(train)
+        self.groups, self.losses = _objective(model)
+
+    def descend(self, on_progress: Progress | None) -> History:
+        """Take the steps of the budget, or fewer where patience ends."""
+        steps, device = self.budget.steps, self.train.images.device
+        generator = torch.Generator().manual_seed(stream(self.seed, "order"))
+        batches = order(len(self.train), self.budget.batch, generator, device)
+        looks = {math.ceil(steps * i / LOOKS) for i in range(1, LOOKS + 1)}
+        descent = _Descent(self.groups, self.losses, self.budget.learning_rate)
+        best = _Best(self.model, getattr(self.model, "patience", None))
+        since: list[Tensor] = []  # the losses since the last look, on the device
+        self.model.train()
+        for step, rows in zip(range(1, steps + 1), batches, strict=False):
+            since.append(descent.step(self._batch(self.train, rows), (step - 0.5) / steps))
+            if hasattr(self.model, "after_step"):
+                self.model.after_step()
+            if step in looks:
+                self._look(since, step)
+                if best.exhausted([loss for _, loss in self.curve]):
+                    break
+            if on_progress and (step in looks or step % max(1, steps // 100) == 0):
+                on_progress(step, steps)
+        best.restore()
+        converged = best.stopped or has_converged(self.curve, self.budget.images)
+        return History(tuple(self.curve), converged, step, step * self.budget.batch)
+
+    def _batch(self, data: Split, rows: Tensor | slice) -> Batch:
+        return Batch(observe(self.schema, data.images[rows]), data.labels[rows])
+
+    def _look(self, since: list[Tensor], step: int) -> None:
+        """Check the losses since the last look, and add one point to the curve."""
+        finite = torch.stack(since).isfinite()
+        if not finite.all():
+            first = step - len(since) + 1 + int(finite.int().argmin())
+            raise TrainingError(
+                f"{_name(self.model)}: the loss is not finite at step {first} of {self.budget.steps}."
+            )
+        since.clear()
+        loss = self._validation_loss()
+        if not math.isfinite(loss):
+            raise TrainingError(f"{_name(self.model)}: the validation loss is not finite after step {step}.")
+        self.curve.append((step * self.budget.batch, loss))
+
+    @torch.no_grad()
+    def _validation_loss(self) -> float:
+        """Return the first loss, a mean over the same rows under the same noise at each look, in nats."""
+        self.model.eval()
+        total = torch.zeros((), device=self.val.images.device, dtype=torch.float64)
+        with noise(stream(self.seed, "look"), self.val.images.device):
+            for start in range(0, len(self.val), self.budget.batch):
+                batch = self._batch(self.val, slice(start, start + self.budget.batch))
+                total += next(iter(self.losses(batch, 1.0).values())) * len(batch.x)
+        self.model.train()
+        return float(total) / len(self.val)
+
+
+class _Descent:
+    """One optimiser for each group of parameters; each loss reaches its own group only."""
+
+    def __init__(self, groups: Mapping[str, Sequence[Parameter]], losses: Losses, rate: float) -> None:
+        self.groups, self.losses, self.rate = groups, losses, rate
+        self.optimisers = {name: _adam(parameters) for name, parameters in groups.items()}
+
+    def step(self, batch: Batch, progress: float) -> Tensor:
+        """Take one step of every optimiser whose loss there is; return the sum of the losses: []."""
+        losses = self.losses(batch, progress)
+        for name, loss in losses.items():  # all gradients before the first step: a step changes the weights
+            gradients = torch.autograd.grad(
+                loss, self.groups[name], retain_graph=len(losses) > 1, allow_unused=True
+            )
+            for parameter, gradient in zip(self.groups[name], gradients, strict=True):
+                parameter.grad = gradient
+        for name in losses:
+            for group in self.optimisers[name].param_groups:
+                group["lr"] = self.rate * learning_rate(progress)
+            self.optimisers[name].step()
+        return torch.stack([loss.detach() for loss in losses.values()]).sum()
+
+
+class _Best:
+    """The weights of the best look, for a model that has patience; without patience it does nothing."""
+
+    def __init__(self, model: Any, patience: int | None) -> None:
+        self.model, self.patience, self.stopped = model, patience, False
+        self.weights: dict[str, Tensor] | None = None
+
+    def exhausted(self, losses: Sequence[float]) -> bool:
+        """Return whether the last ``patience`` looks brought nothing; keep the weights of a look that did."""
+        if self.patience is None:
+            return False
+        if losses[-1] <= min(losses):
+            self.weights = {name: t.clone() for name, t in self.model.state_dict().items()}
+        self.stopped = len(losses) - 1 - losses.index(min(losses)) >= self.patience
+        return self.stopped
+
+    def restore(self) -> None:
+        """Give the model the kept weights back."""
+        if self.weights is not None:
+            self.model.load_state_dict(self.weights)
+
+
+def _objective(model: Any) -> tuple[Mapping[str, Sequence[Parameter]], Losses]:
+    """Return the parameter groups of a model and its losses: a model with one loss has one group."""
+    if isinstance(model, HasLosses):
+        return {name: list(group) for name, group in model.parameter_groups().items()}, model.losses
+    if not isinstance(model, HasLoss):
+        raise TrainingError(f"{_name(model)} offers none of fit, losses and loss: nothing can train it.")
+    learned = [p for p in model.parameters() if p.requires_grad]  # type: ignore[attr-defined]
+    return {"loss": learned}, lambda batch, progress: {"loss": model.loss(batch.x).mean()}
+
+
+def _adam(parameters: Sequence[Parameter]) -> Adam:
+    # the fused step is three to nine times as fast as the others
+    return Adam(parameters, fused=parameters[0].device.type in ("cpu", "cuda"))
+
+
+def _on(split: Split, device: torch.device | str) -> Split:
+    return replace(split, images=split.images.to(device), labels=split.labels.to(device))
+
+
+def _name(model: object) -> str:
+    return type(model).__name__
