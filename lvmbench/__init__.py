@@ -50,7 +50,45 @@ _HOME = {
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = ["hookimpl", *_WHERE]  # noqa: PLE0604
+__all__ = [
+    "VAE",
+    "Attribute",
+    "Batch",
+    "Budget",
+    "DataError",
+    "Dataset",
+    "Entry",
+    "Estimate",
+    "Evaluation",
+    "History",
+    "LvmbenchError",
+    "Metric",
+    "Net",
+    "NotApplicable",
+    "PluginError",
+    "Record",
+    "Schema",
+    "Score",
+    "Split",
+    "UsageError",
+    "Value",
+    "bits_per_dim",
+    "bounds",
+    "build",
+    "decoder",
+    "elbo",
+    "encoder",
+    "expected",
+    "fit",
+    "gaussian",
+    "hookimpl",
+    "iwae_bound",
+    "likelihood",
+    "log_weights",
+    "metric",
+    "observe",
+    "rate_distortion",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

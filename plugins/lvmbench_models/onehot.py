@@ -1,0 +1,65 @@
+"""Several categorical variables as one flat vector: the distribution of a discrete code."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints, register_kl
+from torch.nn.functional import one_hot
+
+
+class FlatOneHot(Distribution):
+    """G independent categorical variables of C classes, one-hot and side by side: batch [...], event [G * C].
+
+    A draw is always one-hot. Its gradient is that of the Gumbel-softmax relaxation at ``temperature``
+    (straight-through: Jang et al. 2017, section 2.2).
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"logits": constraints.real}  # type: ignore[misc]
+    support = constraints.independent(constraints.boolean, 1)
+    has_rsample = True
+
+    def __init__(self, logits: Tensor, temperature: float = 1.0, validate_args: bool | None = None) -> None:
+        self.log_probs = logits.log_softmax(-1)  # [..., G, C]
+        self.logits, self.temperature = self.log_probs, temperature
+        shape = logits.shape[:-2], torch.Size([logits.shape[-2] * logits.shape[-1]])
+        super().__init__(*shape, validate_args=validate_args)
+
+    @property
+    def mean(self) -> Tensor:
+        """Return the probabilities: [..., G * C]."""
+        return self.log_probs.exp().flatten(-2)
+
+    @property
+    def mode(self) -> Tensor:
+        """Return the likeliest code: [..., G * C]."""
+        return self._hard(self.log_probs).flatten(-2)
+
+    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        """Return one-hot draws with the gradient of their relaxation: [*sample_shape, ..., G * C]."""
+        log_probs = self.log_probs.expand(torch.Size(sample_shape) + self.log_probs.shape)
+        gumbel = -torch.empty_like(log_probs).exponential_().log()  # -log of an exponential draw is Gumbel
+        soft = ((log_probs + gumbel) / self.temperature).softmax(-1)
+        return (self._hard(soft) + (soft - soft.detach())).flatten(-2)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log-probability of one-hot codes, in nats: [..., G * C] -> [...]."""
+        if self._validate_args:
+            self._validate_sample(value)
+        return (value.unflatten(-1, self.log_probs.shape[-2:]) * self.log_probs).sum((-2, -1))
+
+    def entropy(self) -> Tensor:
+        """Return the entropy in nats, at most G log C: [...]."""
+        return -(self.log_probs.exp() * self.log_probs).sum((-2, -1))
+
+    @staticmethod
+    def _hard(scores: Tensor) -> Tensor:
+        return one_hot(scores.argmax(-1), scores.shape[-1]).to(scores.dtype)
+
+
+@register_kl(FlatOneHot, FlatOneHot)
+def _kl(q: FlatOneHot, p: FlatOneHot) -> Tensor:
+    # KL(q || p) = sum_g sum_c q_gc (log q_gc - log p_gc)
+    return (q.log_probs.exp() * (q.log_probs - p.log_probs)).sum((-2, -1))

@@ -1,0 +1,118 @@
+"""Probabilistic PCA: the linear model whose likelihood, posterior and optimum are known in closed form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import Ge
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
+
+from lvmbench import Budget, LvmbenchError, NotApplicable, Schema, Split, expected, gaussian
+
+CHUNK = 1024  # pictures that are floats at one time
+OVERSAMPLING = 10
+PASSES = 8  # over the data, each of which sharpens the subspace
+GREY_LEVEL = 1 / 256  # the likelihood is no narrower than this, as every model's here
+DEQUANTISATION = GREY_LEVEL**2 / 12  # variance of u / 256
+
+
+class PCA(nn.Module):
+    """Probabilistic PCA: x = W z + mean + noise, fitted by maximum likelihood; log p(x) is exact.
+
+    The columns of W are orthogonal, so that the exact posterior has a diagonal covariance.
+    """
+
+    paper: ClassVar[str] = "Tipping & Bishop 1999, eq. 4-8; Halko et al. 2011, algorithm 4.4 (the subspace)"
+
+    def __init__(self, schema: Schema, *, latent_dim: Annotated[int, Ge(1)] = 16) -> None:
+        super().__init__()
+        self.schema, self.latent_dim = schema, latent_dim
+        self.register_buffer("centre", torch.zeros(schema.dims))
+        self.register_buffer("axes", torch.eye(schema.dims, latent_dim))
+        self.register_buffer("variances", torch.ones(latent_dim))
+        self.register_buffer("noise", torch.ones(()))
+
+    def fit(self, train: Split, budget: Budget, seed: int) -> None:
+        """Take the leading eigenvectors of the covariance of the pictures, and the mean of what they leave."""
+        d, q, n = self.schema.dims, self.latent_dim, len(train)
+        if q >= min(d, n):
+            raise LvmbenchError(
+                f"pca: latent_dim={q} must be under the {n} training rows and {d} pixel values."
+            )
+        self.centre = sum(x.sum(0, dtype=torch.float64) for x in self._chunks(train)).div(n).float()
+        total = sum((x - self.centre).square().sum(dtype=torch.float64) for x in self._chunks(train)) / n
+        generator = torch.Generator().manual_seed(seed)
+        basis = torch.randn(d, min(d, n, 2 * q + OVERSAMPLING), generator=generator).to(self.centre.device)
+        for _ in range(PASSES):  # C Q = X' (X Q) / n, so that no pixels x pixels matrix is ever formed
+            basis = torch.linalg.qr(self._sum(train, basis, lambda x, projected: x.T @ projected)).Q.float()
+        within = self._sum(train, basis, lambda _, projected: projected.T @ projected) / n
+        variances, vectors = torch.linalg.eigh(within)  # ascending
+        self.axes = basis @ vectors[:, -q:].flip(1).float()
+        leading = variances[-q:].flip(0)
+        extra = DEQUANTISATION if self.schema.pixels == "gaussian" else 0.0
+        # sigma² = mean of the eigenvalues that W leaves out (Tipping & Bishop 1999, eq. 8)
+        self.noise = ((total - leading.sum()) / (d - q) + extra).clamp(min=GREY_LEVEL**2).float()
+        self.variances = (leading + extra).float().clamp(min=self.noise)
+
+    def prior(self) -> Distribution:
+        """Return p(z) = N(0, I): batch [], event [D]."""
+        zero = self.centre.new_zeros(self.latent_dim)
+        return Independent(Normal(zero, zero + 1, validate_args=False), 1, validate_args=False)
+
+    def posterior(self, x: Tensor) -> Distribution:
+        """Return p(z|x), exactly: [B, C, H, W] -> batch [B], event [D]."""
+        self._require_density()
+        # p(z|x) = N(M^-1 W' (x - mean), sigma² M^-1) with M = W'W + sigma² I, which is diagonal here
+        q = Normal(self.encode(x), (self.noise / self.variances).sqrt(), validate_args=False)
+        return Independent(q, 1, validate_args=False)
+
+    def decode(self, z: Tensor) -> Distribution:
+        """Return p(x|z) = N(W z + mean, sigma² I): [..., D] -> batch [...], event [C, H, W]."""
+        self._require_density()
+        mean = self.centre + (z * self._lengths) @ self.axes.T
+        return gaussian(mean.unflatten(-1, self.schema.shape), self.noise.sqrt())
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return log N(x; mean, WW' + sigma² I) in nats: [B, C, H, W] -> [B]."""
+        self._require_density()
+        centred = x.flatten(1) - self.centre
+        along = centred @ self.axes  # [B, D]
+        across = centred - along @ self.axes.T
+        # the covariance has eigenvalues l_1..l_D along the axes and sigma² across them
+        d, rest = self.schema.dims, self.schema.dims - self.latent_dim
+        log_det = self.variances.log().sum() + rest * self.noise.log()
+        distance = (along**2 / self.variances).sum(1) + across.square().sum(1) / self.noise
+        return -0.5 * (d * math.log(2 * math.pi) + log_det + distance)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the posterior mean: [B, C, H, W] -> [B, D]."""
+        return (x.flatten(1) - self.centre) @ self.axes * (self._lengths / self.variances)
+
+    def views(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
+        """Return other codes by name: ``sample`` is one draw of z."""
+        return {"sample": lambda x: self.posterior(x).sample()}
+
+    @property
+    def _lengths(self) -> Tensor:
+        """The lengths of the columns of W = U (L - sigma² I)^(1/2): [D]."""
+        return (self.variances - self.noise).sqrt()
+
+    def _require_density(self) -> None:
+        if self.schema.pixels != "gaussian":
+            raise NotApplicable("probabilistic PCA has a density of gaussian pixels only")
+
+    def _chunks(self, train: Split) -> Iterator[Tensor]:
+        for images in train.images.split(CHUNK):
+            yield expected(self.schema, images.to(self.centre.device)).flatten(1)
+
+    def _sum(self, train: Split, basis: Tensor, term: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Return the sum over chunks of ``term(X, X Q)``, X being centred: float64."""
+        total = torch.zeros((), dtype=torch.float64, device=basis.device)
+        for chunk in self._chunks(train):
+            centred = chunk - self.centre
+            total = total + term(centred, centred @ basis)
+        return total
