@@ -37,7 +37,10 @@ class RandomEncoder(nn.Module):
 
 
 class Supervised(nn.Module):
-    """Supervised ceiling: a classifier of all attributes at once; its code is the layer before the answers."""
+    """Supervised ceiling: a classifier of all attributes; its code is the layer before its answers.
+
+    Numbers are standardised, missing labels count for nothing.
+    """
 
     paper: ClassVar[str] = "Caruana 1997 (one network for many tasks)"
     patience: ClassVar[int] = 5  # looks
@@ -47,6 +50,8 @@ class Supervised(nn.Module):
         self.attributes = schema.attributes
         self.encoder = encoder(schema, features, net)
         self.heads = nn.ModuleList(nn.Linear(features, _outputs(a)) for a in schema.attributes)
+        self.centre: Tensor
+        self.spread: Tensor
         self.register_buffer("centre", torch.zeros(len(schema.attributes)))
         self.register_buffer("spread", torch.ones(len(schema.attributes)))
 
@@ -67,7 +72,7 @@ class Supervised(nn.Module):
         return {"labels": self.parameters()}
 
     def losses(self, batch: Batch, progress: float) -> Mapping[str, Tensor]:
-        """Return the mean loss of the known labels, summed over attributes, in nats (numbers: half squared error)."""
+        """Return the mean loss over known labels, summed over attributes, in nats (numbers: half squares)."""
         features = self.encode(batch.x)
         columns = zip(self.attributes, self.heads, batch.labels.T, self.centre, self.spread, strict=True)
         losses = [_loss(a, head(features), (y - c) / s if a.is_number else y) for a, head, y, c, s in columns]

@@ -15,7 +15,7 @@ from lvmbench_models.onehot import FlatOneHot
 
 
 class Discrete(lvmbench.VAE):
-    """Categorical VAE: p(z) uniform over ``groups`` variables of ``classes`` classes, trained straight-through.
+    """Categorical VAE: ``groups`` variables of ``classes`` classes, trained straight-through.
 
     Every draw that it is trained or scored on is one-hot, so that its bounds are those of the discrete model.
     """
@@ -45,5 +45,5 @@ class Discrete(lvmbench.VAE):
         return FlatOneHot(logits, self.temperature, validate_args=False)
 
     def views(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
-        """Return codes besides the class probabilities: ``one-hot`` is the likeliest class of each variable."""
+        """Return codes beside the probabilities: ``one-hot`` is the likeliest class of each variable."""
         return {"one-hot": lambda x: self.posterior(x).mode}

@@ -17,8 +17,8 @@ class FlatOneHot(Distribution):
     (straight-through: Jang et al. 2017, section 2.2).
     """
 
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"logits": constraints.real}  # type: ignore[misc]
-    support = constraints.independent(constraints.boolean, 1)
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"logits": constraints.real}
+    support = constraints.boolean
     has_rsample = True
 
     def __init__(self, logits: Tensor, temperature: float = 1.0, validate_args: bool | None = None) -> None:
@@ -37,7 +37,7 @@ class FlatOneHot(Distribution):
         """Return the likeliest code: [..., G * C]."""
         return self._hard(self.log_probs).flatten(-2)
 
-    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Return one-hot draws with the gradient of their relaxation: [*sample_shape, ..., G * C]."""
         log_probs = self.log_probs.expand(torch.Size(sample_shape) + self.log_probs.shape)
         gumbel = -torch.empty_like(log_probs).exponential_().log()  # -log of an exponential draw is Gumbel
@@ -48,7 +48,8 @@ class FlatOneHot(Distribution):
         """Return the log-probability of one-hot codes, in nats: [..., G * C] -> [...]."""
         if self._validate_args:
             self._validate_sample(value)
-        return (value.unflatten(-1, self.log_probs.shape[-2:]) * self.log_probs).sum((-2, -1))
+        codes = value.reshape(*value.shape[:-1], *self.log_probs.shape[-2:])
+        return (codes * self.log_probs).sum((-2, -1))
 
     def entropy(self) -> Tensor:
         """Return the entropy in nats, at most G log C: [...]."""
@@ -59,7 +60,7 @@ class FlatOneHot(Distribution):
         return one_hot(scores.argmax(-1), scores.shape[-1]).to(scores.dtype)
 
 
-@register_kl(FlatOneHot, FlatOneHot)
+@register_kl(FlatOneHot, FlatOneHot)  # type: ignore[no-untyped-call, untyped-decorator]
 def _kl(q: FlatOneHot, p: FlatOneHot) -> Tensor:
     # KL(q || p) = sum_g sum_c q_gc (log q_gc - log p_gc)
     return (q.log_probs.exp() * (q.log_probs - p.log_probs)).sum((-2, -1))

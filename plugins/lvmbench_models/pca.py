@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from lvmbench import Budget, LvmbenchError, NotApplicable, Schema, Split, expected, gaussian
+from lvmbench_models.spectrum import leading
 
 CHUNK = 1024  # pictures that are floats at one time
-OVERSAMPLING = 10
-PASSES = 8  # over the data, each of which sharpens the subspace
 GREY_LEVEL = 1 / 256  # the likelihood is no narrower than this, as every model's here
 DEQUANTISATION = GREY_LEVEL**2 / 12  # variance of u / 256
 
@@ -26,37 +25,34 @@ class PCA(nn.Module):
     The columns of W are orthogonal, so that the exact posterior has a diagonal covariance.
     """
 
-    paper: ClassVar[str] = "Tipping & Bishop 1999, eq. 4-8; Halko et al. 2011, algorithm 4.4 (the subspace)"
+    paper: ClassVar[str] = "Tipping & Bishop 1999, eq. 4-8"
 
     def __init__(self, schema: Schema, *, latent_dim: Annotated[int, Ge(1)] = 16) -> None:
         super().__init__()
         self.schema, self.latent_dim = schema, latent_dim
+        self.centre: Tensor
+        self.axes: Tensor
+        self.variances: Tensor
+        self.noise: Tensor
         self.register_buffer("centre", torch.zeros(schema.dims))
         self.register_buffer("axes", torch.eye(schema.dims, latent_dim))
         self.register_buffer("variances", torch.ones(latent_dim))
         self.register_buffer("noise", torch.ones(()))
 
     def fit(self, train: Split, budget: Budget, seed: int) -> None:
-        """Take the leading eigenvectors of the covariance of the pictures, and the mean of what they leave."""
+        """Take the leading eigenvectors of the pictures' covariance, and the mean of the eigenvalues left."""
         d, q, n = self.schema.dims, self.latent_dim, len(train)
         if q >= min(d, n):
             raise LvmbenchError(
                 f"pca: latent_dim={q} must be under the {n} training rows and {d} pixel values."
             )
-        self.centre = sum(x.sum(0, dtype=torch.float64) for x in self._chunks(train)).div(n).float()
-        total = sum((x - self.centre).square().sum(dtype=torch.float64) for x in self._chunks(train)) / n
-        generator = torch.Generator().manual_seed(seed)
-        basis = torch.randn(d, min(d, n, 2 * q + OVERSAMPLING), generator=generator).to(self.centre.device)
-        for _ in range(PASSES):  # C Q = X' (X Q) / n, so that no pixels x pixels matrix is ever formed
-            basis = torch.linalg.qr(self._sum(train, basis, lambda x, projected: x.T @ projected)).Q.float()
-        within = self._sum(train, basis, lambda _, projected: projected.T @ projected) / n
-        variances, vectors = torch.linalg.eigh(within)  # ascending
-        self.axes = basis @ vectors[:, -q:].flip(1).float()
-        leading = variances[-q:].flip(0)
+        found = leading(lambda: self._chunks(train), q, torch.Generator().manual_seed(seed))
         extra = DEQUANTISATION if self.schema.pixels == "gaussian" else 0.0
         # sigma² = mean of the eigenvalues that W leaves out (Tipping & Bishop 1999, eq. 8)
-        self.noise = ((total - leading.sum()) / (d - q) + extra).clamp(min=GREY_LEVEL**2).float()
-        self.variances = (leading + extra).float().clamp(min=self.noise)
+        noise = (found.total - found.variances.sum()) / (d - q) + extra
+        self.noise = noise.clamp(min=GREY_LEVEL**2).float()
+        self.variances = (found.variances + extra).float().clamp(min=self.noise)
+        self.centre, self.axes = found.mean, found.axes
 
     def prior(self) -> Distribution:
         """Return p(z) = N(0, I): batch [], event [D]."""
@@ -74,7 +70,7 @@ class PCA(nn.Module):
         """Return p(x|z) = N(W z + mean, sigma² I): [..., D] -> batch [...], event [C, H, W]."""
         self._require_density()
         mean = self.centre + (z * self._lengths) @ self.axes.T
-        return gaussian(mean.unflatten(-1, self.schema.shape), self.noise.sqrt())
+        return gaussian(mean.reshape(*mean.shape[:-1], *self.schema.shape), self.noise.sqrt())
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return log N(x; mean, WW' + sigma² I) in nats: [B, C, H, W] -> [B]."""
@@ -106,13 +102,6 @@ class PCA(nn.Module):
             raise NotApplicable("probabilistic PCA has a density of gaussian pixels only")
 
     def _chunks(self, train: Split) -> Iterator[Tensor]:
-        for images in train.images.split(CHUNK):
-            yield expected(self.schema, images.to(self.centre.device)).flatten(1)
-
-    def _sum(self, train: Split, basis: Tensor, term: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Return the sum over chunks of ``term(X, X Q)``, X being centred: float64."""
-        total = torch.zeros((), dtype=torch.float64, device=basis.device)
-        for chunk in self._chunks(train):
-            centred = chunk - self.centre
-            total = total + term(centred, centred @ basis)
-        return total
+        for start in range(0, len(train), CHUNK):
+            images = train.images[start : start + CHUNK].to(self.centre.device)
+            yield expected(self.schema, images).flatten(1)
