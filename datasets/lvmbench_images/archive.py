@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -51,45 +52,33 @@ def candidates(folder: str) -> list[Path]:
 
 
 class Zip:
-    """A zip file; its members are never unpacked to disk."""
+    """A zip file; its members are never unpacked to disk, its directory is read once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def members(self) -> list[Member]:
         """Return the JPEG files from the central directory: nothing is decompressed."""
-        with self._open() as archive:
-            found = [
-                Member(i.filename, i.file_size, i.CRC) for i in archive.infolist() if _is_jpeg(i.filename)
-            ]
-        return sorted(found, key=lambda member: member.name)
+        infos = (info for info in self._file.infolist() if _is_jpeg(info.filename))
+        return sorted((Member(i.filename, i.file_size, i.CRC) for i in infos), key=lambda member: member.name)
 
     def read(self, names: Sequence[str]) -> list[bytes]:
         """Return the contents of some files, their checksums verified."""
-        with self._open() as archive:
-            return [self._member(archive, name) for name in names]
+        return [self._member(name) for name in names]
 
-    def _open(self) -> zipfile.ZipFile:
+    @cached_property
+    def _file(self) -> zipfile.ZipFile:
         try:
             return zipfile.ZipFile(self.path)
         except (OSError, zipfile.BadZipFile) as error:
             raise DataError(f"{self.path} is not a readable zip file ({error}). Fetch it again.") from error
 
-    def _member(self, archive: zipfile.ZipFile, name: str) -> bytes:
-        if archive.getinfo(name).file_size > MAX_BYTES:
-            raise DataError(
-                f"{self.path}: '{name}' says it holds more than {MAX_BYTES} bytes: no face is so large."
-            )
+    def _member(self, name: str) -> bytes:
+        if self._file.getinfo(name).file_size > MAX_BYTES:
+            raise DataError(f"{self.path}: '{name}' claims more than {MAX_BYTES} bytes: no face is so large.")
         try:
-            return archive.read(name)
-        except (
-            OSError,
-            EOFError,
-            RuntimeError,
-            NotImplementedError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as error:
+            return self._file.read(name)
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"{self.path}: '{name}' is damaged ({error}). Fetch the file again.") from error
 
 

@@ -18,7 +18,7 @@ SAMPLED = 16  # pictures decoded again to see whether a cached file still holds 
 
 
 def cached(name: str, count: int, make: Callable[[Sequence[int]], Bytes]) -> Tensor:
-    """Return the first ``count`` pictures of a name, made where no sound file has them: uint8 [count, C, H, W].
+    """Return the first ``count`` pictures of a name, made where no sound file has them: uint8 [N, C, H, W].
 
     ``make`` gives the pictures at some positions. A folder that cannot be written costs the work each time
     and nothing else. Files are ``<name>-<count>.npy`` under ``LVMBENCH_CACHE``, else in the user's cache.

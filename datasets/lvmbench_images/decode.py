@@ -32,7 +32,7 @@ def decode(content: bytes, name: str, side: int) -> NDArray[np.uint8]:
 
 
 def halve(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return pictures at half their side, four pixels averaged to one: uint8 [N, C, 2H, 2W] -> [N, C, H, W]."""
+    """Return pictures at half their side, four pixels to one: uint8 [N, C, 2H, 2W] -> [N, C, H, W]."""
     wide = images.astype(np.uint16)
     four = wide[..., ::2, ::2] + wide[..., 1::2, ::2] + wide[..., ::2, 1::2] + wide[..., 1::2, 1::2]
     return ((four + 2) // 4).astype(np.uint8)

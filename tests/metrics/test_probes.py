@@ -1,0 +1,252 @@
+import math
+
+import pytest
+import torch
+from scipy.stats import norm
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score, log_loss, r2_score, roc_auc_score
+
+from lvmbench import Attribute, Estimate, LvmbenchError, NotApplicable
+from lvmbench_metrics.probes import auroc, balanced_accuracy, best_threshold, r2
+
+A = Attribute("a", "binary")
+RACE = Attribute("race", "categorical", ("x", "y", "z"))
+YEARS = Attribute("years", "ordinal", unit="y")
+
+
+def shifted(d, prevalence=0.5, dims=3):
+    """A label that moves one of three dimensions by d, as in reference closed forms."""
+
+    def draw(n, g):
+        a = (torch.rand(n, 1, generator=g) < prevalence).float()
+        z = torch.randn(n, dims, generator=g)
+        z[:, :1] += d * (a - 0.5)
+        return z, a
+
+    return draw
+
+
+def interval(estimate):
+    low, high = torch.quantile(
+        estimate.replicates[~estimate.replicates.isnan()], torch.tensor([0.001, 0.999]).double()
+    )
+    return float(low), float(high)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_auroc_and_balanced_accuracy_reach_their_closed_forms(coded, d):
+    ev = coded([A], shifted(d), sizes=(4000, 2000, 4000))
+    assert auroc.compute(ev)["a"].value == pytest.approx(norm.cdf(d / math.sqrt(2)), abs=0.015)
+    assert balanced_accuracy.compute(ev)["a"].value == pytest.approx(norm.cdf(d / 2), abs=0.02)
+
+
+def test_auroc_does_not_depend_on_how_common_the_attribute_is(coded):
+    rare = auroc.compute(coded([A], shifted(2, prevalence=0.03), sizes=(8000, 2000, 4000)))["a"]
+    assert interval(rare)[0] < norm.cdf(2 / math.sqrt(2)) < interval(rare)[1]
+
+
+def test_labels_without_a_tie_to_z_score_chance_within_the_interval(coded):
+    def draw(n, g):
+        a, race = torch.randint(0, 2, (n,), generator=g), torch.randint(0, 3, (n,), generator=g)
+        return torch.randn(n, 8, generator=g), torch.stack([a, race], dim=1)
+
+    ev = coded([A, RACE], draw)
+    for estimate, chance in [
+        (auroc.compute(ev)["a"], 0.5),
+        (auroc.compute(ev)["race"], 0.5),
+        (balanced_accuracy.compute(ev)["a"], 1 / 2),
+        (balanced_accuracy.compute(ev)["race"], 1 / 3),
+    ]:
+        low, high = interval(estimate)
+        assert low < chance < high
+        assert high - low < 0.25
+
+
+def test_a_rotation_of_z_leaves_every_probe_alone(coded):
+    turn = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(1)))[0]
+
+    def draw(n, g):
+        z = torch.randn(n, 4, generator=g)
+        noise = torch.randn(n, 3, generator=g)
+        labels = torch.stack(
+            [z[:, 0] > noise[:, 0], (z[:, :3] + noise).argmax(1), z[:, 1] + noise[:, 2]], dim=1
+        )
+        return z, labels
+
+    def turned(n, g):
+        z, labels = draw(n, g)
+        return z @ turn, labels
+
+    attributes = [A, RACE, YEARS]
+    one, other = coded(attributes, draw), coded(attributes, turned)
+    for metric in (auroc, r2):
+        for name, estimate in metric.compute(one).items():
+            # the sample is not quite isotropic, so that to standardise it after a rotation differs a little
+            assert metric.compute(other)[name].value == pytest.approx(estimate.value, abs=2e-3)
+
+
+def test_the_probe_of_two_classes_scores_as_scikit_learns(coded):
+    ev = coded([A], shifted(1.5, dims=6))
+    x, y = ({s: f(s) for s in ("train", "val", "test")} for f in (ev.codes, lambda s: ev.labels(s)[:, 0]))
+    mean, std = x["train"].mean(0), x["train"].std(0, correction=0)
+    fits = [
+        LogisticRegression(C=c, tol=1e-8).fit((x["train"] - mean) / std, y["train"])
+        for c in (1e-3, 1e-2, 0.1, 1)
+    ]
+    best = min(fits, key=lambda fit: log_loss(y["val"], fit.predict_proba((x["val"] - mean) / std)))
+    expected = roc_auc_score(y["test"], best.decision_function((x["test"] - mean) / std))
+    assert auroc.compute(ev)["a"].value == pytest.approx(expected, abs=1e-5)
+
+
+def test_one_versus_rest_is_averaged_over_the_classes_that_occur(coded):
+    def draw(n, g):
+        labels = torch.randint(0, 3, (n,), generator=g)
+        return torch.eye(3)[labels] * 2 + torch.randn(n, 3, generator=g), labels
+
+    full = auroc.compute(coded([RACE], draw))["race"]
+    four = Attribute("race", "categorical", ("x", "y", "z", "nobody"))
+    assert auroc.compute(coded([four], draw))["race"].value == pytest.approx(full.value, abs=1e-4)
+    assert full.value == pytest.approx(roc_auc_of_three(coded([RACE], draw)), abs=5e-3)
+
+
+def roc_auc_of_three(ev):
+    reference = LogisticRegression(C=0.1).fit(ev.codes("train"), ev.labels("train")[:, 0])
+    return roc_auc_score(ev.labels()[:, 0], reference.predict_proba(ev.codes()), multi_class="ovr")
+
+
+def test_classes_win_by_how_far_they_rise_above_their_share(coded):
+    # one class in fifty: a plain argmax would hardly ever say it, and its recall would be near 0
+    def draw(n, g):
+        labels = torch.multinomial(torch.tensor([0.6, 0.38, 0.02]), n, replacement=True, generator=g)
+        return torch.eye(3)[labels] * 2 + torch.randn(n, 3, generator=g), labels
+
+    ev = coded([RACE], draw, sizes=(4000, 1000, 4000))
+    reference = LogisticRegression(class_weight="balanced").fit(ev.codes("train"), ev.labels("train")[:, 0])
+    expected = balanced_accuracy_score(ev.labels()[:, 0], reference.predict(ev.codes()))
+    assert balanced_accuracy.compute(ev)["race"].value == pytest.approx(expected, abs=0.03)
+
+
+def test_the_threshold_is_the_best_one_of_the_validation_rows():
+    scores, positive = (
+        torch.tensor([0.1, 0.4, 0.35, 0.8, 0.9]),
+        torch.tensor([False, False, True, True, True]),
+    )
+    threshold = best_threshold(scores, positive)
+    found = balanced_accuracy_score(positive, scores > threshold)
+    assert found == max(balanced_accuracy_score(positive, scores > t) for t in (0, 0.2, 0.37, 0.6, 0.85, 1))
+    assert best_threshold(torch.zeros(5), positive) == 0
+
+
+def test_balanced_accuracy_keeps_the_threshold_of_validation_rows(coded):
+    # in the test rows the scores are shifted: only a threshold chosen there would still do well
+    def rows(n, shift, g):
+        z, a = shifted(6, dims=1)(n, g)
+        return z + shift, a
+
+    g = torch.Generator().manual_seed(0)
+    ev = coded([A], {"train": rows(500, 0, g), "val": rows(500, 0, g), "test": rows(500, 10, g)})
+    assert balanced_accuracy.compute(ev)["a"].value == 0.5
+    assert auroc.compute(ev)["a"].value > 0.99
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_class_that_a_split_lacks_is_not_applicable_with_the_reason(coded, split):
+    g = torch.Generator().manual_seed(0)
+    drawn = {s: shifted(1)(200, g) for s in ("train", "val", "test")}
+    z, labels = drawn[split]
+    drawn[split] = (z, torch.zeros_like(labels))
+    for metric in (auroc, balanced_accuracy):
+        found = metric.compute(coded([A], drawn))["a"]
+        assert isinstance(found, NotApplicable)
+        assert split in str(found)
+
+
+def test_a_class_that_only_the_test_rows_have_is_left_out_of_the_mean(coded):
+    def draw(n, g):
+        labels = torch.randint(0, 3, (n,), generator=g)
+        return torch.eye(3)[labels] * 8 + torch.randn(n, 3, generator=g), labels
+
+    g = torch.Generator().manual_seed(0)
+    drawn = {s: draw(600, g) for s in ("train", "val", "test")}
+    drawn["train"] = tuple(rows[drawn["train"][1] < 2] for rows in drawn["train"])
+    ev = coded([RACE], drawn)
+    assert balanced_accuracy.compute(ev)["race"].value > 0.95  # 2/3, were the third class a miss
+    assert auroc.compute(ev)["race"].value > 0.95
+
+
+def test_rows_without_a_label_are_ignored_and_not_counted(coded):
+    g = torch.Generator().manual_seed(0)
+    drawn = {s: shifted(2)(800, g) for s in ("train", "val", "test")}
+    holes = {
+        s: (z, a.masked_fill(torch.arange(800)[:, None] % 2 == 0, math.nan)) for s, (z, a) in drawn.items()
+    }
+    halves = {s: (z[1::2], a[1::2]) for s, (z, a) in drawn.items()}
+    found, expected = auroc.compute(coded([A], holes))["a"], auroc.compute(coded([A], halves))["a"]
+    assert found.n == 400
+    # the codes are still standardised by all training rows
+    assert found.value == pytest.approx(expected.value, abs=1e-3)
+
+
+def test_codes_that_never_change_score_one_half(coded):
+    ev = coded([A], lambda n, g: (torch.full((n, 4), 0.1), torch.randint(0, 2, (n, 1), generator=g)))
+    assert auroc.compute(ev)["a"].value == 0.5
+    assert balanced_accuracy.compute(ev)["a"].value == 0.5
+
+
+def test_codes_that_are_not_numbers_are_an_error_that_counts_them(coded):
+    def draw(n, g):
+        z, a = shifted(1)(n, g)
+        z[3, 1] = math.nan
+        return z, a
+
+    with pytest.raises(LvmbenchError, match="1 of 1000 train rows"):
+        auroc.compute(coded([A], draw))
+
+
+def test_r2_agrees_with_scikit_learn_where_the_penalty_is_weak(coded):
+    def draw(n, g):
+        z = torch.randn(n, 4, generator=g)
+        return z, 30 + 5 * z[:, :1] - 2 * z[:, 1:2] + 3 * torch.randn(n, 1, generator=g)
+
+    ev = coded([YEARS], draw, sizes=(2000, 500, 1000))
+    x = torch.cat([ev.codes("train"), torch.ones(2000, 1)], dim=1)
+    weights = torch.linalg.lstsq(x, ev.labels("train")).solution
+    predicted = torch.cat([ev.codes(), torch.ones(1000, 1)], dim=1) @ weights
+    found = r2.compute(ev)["years"]
+    assert found.value == pytest.approx(r2_score(ev.labels(), predicted), abs=5e-3)
+    assert found.value == pytest.approx(29 / 38, abs=0.04)
+    assert found.replicates.mean() == pytest.approx(found.value, abs=0.01)
+
+
+def test_a_number_that_does_not_vary_is_not_applicable(coded):
+    ev = coded([YEARS], lambda n, g: (torch.randn(n, 2, generator=g), torch.full((n, 1), 7.0)))
+    assert isinstance(r2.compute(ev)["years"], NotApplicable)
+
+
+def test_each_metric_keeps_to_attributes_of_its_kind(coded):
+    ev = coded(
+        [A, YEARS], lambda n, g: (torch.randn(n, 2, generator=g), torch.randint(0, 2, (n, 2), generator=g))
+    )
+    assert list(auroc.compute(ev)) == ["a"]
+    assert list(r2.compute(ev)) == ["years"]
+    with pytest.raises(NotApplicable, match="no attribute"):
+        r2.compute(coded([A], shifted(1)))
+
+
+def test_replicates_of_two_attributes_come_from_the_same_rows(coded):
+    def draw(n, g):
+        z, a = shifted(1)(n, g)
+        return z, torch.cat([a, a], dim=1)
+
+    found = auroc.compute(coded([A, Attribute("same", "binary")], draw))
+    assert torch.equal(found["a"].replicates, found["same"].replicates)
+
+
+def test_the_bootstrap_has_the_spread_of_new_test_rows(coded):
+    estimates = [
+        auroc.compute(coded([A], shifted(1), sizes=(2000, 200, 300), seed=s))["a"] for s in range(40)
+    ]
+    spread = torch.tensor([e.value for e in estimates]).std()
+    told = torch.stack([e.replicates.std() for e in estimates]).mean()
+    assert float(told / spread) == pytest.approx(1, abs=0.3)
+    assert all(isinstance(e, Estimate) for e in estimates)
