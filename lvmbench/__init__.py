@@ -27,11 +27,20 @@ if TYPE_CHECKING:
         Value,
         metric,
     )
-    from lvmbench.errors import DataError, LvmbenchError, NotApplicable, PluginError, UsageError
+    from lvmbench.errors import (
+        DataError,
+        LvmbenchError,
+        NotApplicable,
+        PluginError,
+        StoreError,
+        TrainingError,
+        UsageError,
+    )
     from lvmbench.evaluation import Evaluation
     from lvmbench.nets import Net, decoder, encoder
     from lvmbench.objectives import bounds, elbo, iwae_bound, log_weights, rate_distortion
     from lvmbench.pixels import bits_per_dim, expected, gaussian, likelihood, observe
+    from lvmbench.runner import Results, load, run
     from lvmbench.training import History, build, fit
     from lvmbench.vae import VAE
 
@@ -40,10 +49,13 @@ _HOME = {
         "Attribute", "Batch", "Budget", "Dataset", "Entry", "Estimate", "Metric", "Record", "Schema", "Score",
         "Split", "Value", "metric",
     ),
-    "lvmbench.errors": ("DataError", "LvmbenchError", "NotApplicable", "PluginError", "UsageError"),
+    "lvmbench.errors": (
+        "DataError", "LvmbenchError", "NotApplicable", "PluginError", "StoreError", "TrainingError", "UsageError",
+    ),
     "lvmbench.evaluation": ("Evaluation",),
     "lvmbench.nets": ("Net", "decoder", "encoder"),
     "lvmbench.objectives": ("bounds", "elbo", "iwae_bound", "log_weights", "rate_distortion"),
+    "lvmbench.runner": ("Results", "load", "run"),
     "lvmbench.pixels": ("bits_per_dim", "expected", "gaussian", "likelihood", "observe"),
     "lvmbench.training": ("History", "build", "fit"),
     "lvmbench.vae": ("VAE",),
@@ -67,9 +79,12 @@ __all__ = [
     "NotApplicable",
     "PluginError",
     "Record",
+    "Results",
     "Schema",
     "Score",
     "Split",
+    "StoreError",
+    "TrainingError",
     "UsageError",
     "Value",
     "bits_per_dim",
@@ -84,11 +99,13 @@ __all__ = [
     "hookimpl",
     "iwae_bound",
     "likelihood",
+    "load",
     "log_weights",
     "metric",
     "observe",
     "rate_distortion",
-]  # fmt: skip
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

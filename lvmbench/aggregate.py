@@ -12,7 +12,6 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lvmbench.api import Better, Record, Score
-from lvmbench.calls import Call
 from lvmbench.records import Stored
 from lvmbench.statistics import across_seeds, paired_difference
 
@@ -153,13 +152,20 @@ class Group:
 
     def attributes(self, metric: str) -> Attributes:
         """Return the attributes of a metric, (None,) where it has none."""
-        found = dict.fromkeys(a for row in self.rows for fit in row.fits for m, a in fit.scores if m == metric)
+        found = dict.fromkeys(
+            a for row in self.rows for fit in row.fits for m, a in fit.scores if m == metric
+        )
         named = tuple(a for a in found if a is not None)
         return named or (None,)
 
     def common(self, metric: str) -> Attributes:
         """Return the attributes that have a value in every fit that has any: what a mean may be taken over."""
-        fits = [f for row in self.rows for f in row.fits if any(_has(f, metric, a) for a in self.attributes(metric))]
+        fits = [
+            f
+            for row in self.rows
+            for f in row.fits
+            if any(_has(f, metric, a) for a in self.attributes(metric))
+        ]
         return tuple(a for a in self.attributes(metric) if all(_has(f, metric, a) for f in fits))
 
     def best(self, metric: str, attributes: Attributes, better: Better) -> Row | None:
@@ -195,12 +201,15 @@ def groups(stored: Iterable[Stored]) -> list[Group]:
     about: dict[tuple[str, ...], tuple[str, Mapping[str, Any], str]] = {}
     for one in stored:
         cell = one.record.cell
-        data = str(Call(cell["dataset"], cell["dataset_options"]))
+        data = cell["dataset_label"]
         key = (data, cell["fingerprint"], str(sorted(cell["budget"].items())), cell["device"])
         about[key] = (data, cell["budget"], cell["device"])
         name = f"{cell['label']}\0{cell['role']}\0{cell['model_source']}"
         sorted_.setdefault(key, {}).setdefault(name, {}).setdefault(cell["seed"], []).append(one)
-    return [Group(*about[key], tuple(_row(name, seeds) for name, seeds in rows.items())) for key, rows in sorted_.items()]
+    return [
+        Group(*about[key], tuple(_row(name, seeds) for name, seeds in rows.items()))
+        for key, rows in sorted_.items()
+    ]
 
 
 def _row(name: str, seeds: Mapping[int, list[Stored]]) -> Row:

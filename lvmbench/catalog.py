@@ -56,6 +56,11 @@ class Item:
     plugin: Plugin
 
     @property
+    def full_name(self) -> str:
+        """Return the name that no other plugin can take: ``dist:name``."""
+        return f"{self.plugin.dist}:{self.name}"
+
+    @property
     def origin(self) -> str:
         """Return the distribution and version that registered it."""
         return self.plugin.origin

@@ -6,8 +6,9 @@ import json
 import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,19 @@ from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lvmbench.api import Estimate, Metric, Record, Schema, Score, Split, SplitName, Value, capabilities
+from lvmbench.api import (
+    Budget,
+    Dataset,
+    Estimate,
+    Metric,
+    Record,
+    Schema,
+    Score,
+    Split,
+    SplitName,
+    Value,
+    capabilities,
+)
 from lvmbench.catalog import Catalog
 from lvmbench.environment import Phases, commit, hardware, versions
 from lvmbench.errors import LvmbenchError, NotApplicable, StoreError
@@ -84,7 +97,9 @@ def run_cell(task: Task, catalog: Catalog, progress: Progress) -> Record | None:
         except (Exception, SystemExit) as error:  # a model that leaves takes no other cell along
             traceback.print_exc()
             told = str(error) if isinstance(error, LvmbenchError) else f"{type(error).__name__}: {error}"
-            record = replace(record, status="failed", reason=told, seconds=phases.seconds, peak_mib=phases.peak_mib)
+            record = replace(
+                record, status="failed", reason=told, seconds=phases.seconds, peak_mib=phases.peak_mib
+            )
         store.write(Path(task.attempt), record, boots)
         return record
 
@@ -102,7 +117,7 @@ def blank(task: Task, catalog: Catalog | None = None) -> Record:
         origins=origins,
         hardware=hardware(task.device),
         commit=commit(),
-        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
@@ -124,7 +139,9 @@ def _answer(
         scores, boots = [], {}
         for done, measure in enumerate(task.measures):
             progress("measure", done, len(task.measures))
-            for score, boot in take(ev, catalog.get("metric", measure.name).load(), measure, measure.key(cell)):
+            for score, boot in take(
+                ev, catalog.get("metric", measure.name).load(), measure, measure.key(cell)
+            ):
                 scores.append(score)
                 if boot is not None:
                     boots[f"{measure.label}/{score.attribute or ''}"] = boot.float().cpu()
@@ -143,11 +160,11 @@ def _answer(
 
 def _fitted(task: Task, catalog: Catalog, store: Store, phases: Phases, progress: Progress) -> Fitted:
     """Return the fit of a cell: as it is stored, or trained now and stored."""
-    cell, limits = task.cell, task.cell.budget
+    cell = task.cell
     dataset = catalog.get("dataset", cell.dataset).load()(**cell.dataset_options)
     with phases("load"):
         progress("load", 0, 1)
-        splits = {name: dataset.split(name, getattr(limits, name)) for name in SPLITS}
+        splits = _splits(_Data(cell.fingerprint, dataset, cell.budget))
     folder = store.fit(cell.fit_key)
     target = catalog.get("model", cell.model).load()
     model = build(target, dataset.schema, cell.model_options, cell.seed)
@@ -179,6 +196,20 @@ def _fitted(task: Task, catalog: Catalog, store: Store, phases: Phases, progress
     if hasattr(model, "state_dict"):
         store.keep_fit(cell.fit_key, lambda folder: _keep(folder, task, fitted, phases))
     return fitted
+
+
+@dataclass(frozen=True)
+class _Data:
+    """A data set as far as a budget reads it; equal for equal content."""
+
+    fingerprint: str
+    dataset: Dataset = field(compare=False)
+    budget: Budget
+
+
+@lru_cache(maxsize=1)  # a worker's cells mostly share their data
+def _splits(data: _Data) -> dict[SplitName, Split]:
+    return {name: data.dataset.split(name, getattr(data.budget, name)) for name in SPLITS}
 
 
 def _keep(folder: Path, task: Task, fitted: Fitted, phases: Phases) -> None:

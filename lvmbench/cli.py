@@ -65,7 +65,11 @@ format_option = click.option(
     "--format", "fmt", default="simple", show_default=True, help="Any format of tabulate, or csv, or json."
 )
 by_option = click.option(
-    "--by", type=click.Choice(["model", "attribute", "both"]), default="both", show_default=True, help="Which tables."
+    "--by",
+    type=click.Choice(["model", "attribute", "both"]),
+    default="both",
+    show_default=True,
+    help="Which tables.",
 )
 
 
@@ -77,17 +81,31 @@ def lvmbench() -> None:
 
 @lvmbench.command()
 @click.argument("spec", required=False, type=click.Path(path_type=Path))
-@click.option("--models", shell_complete=_complete("model"), help='For example "vae,beta-vae(beta=1,4,16),iwae(k=5)".')
-@click.option("--dataset", shell_complete=_complete("dataset"), help="Data set with options.  [default: faces]")
-@click.option("--metrics", shell_complete=_complete("metric"), help="Metrics with options.  [default: all built in]")
+@click.option(
+    "--models", shell_complete=_complete("model"), help='For example "vae,beta-vae(beta=1,4,16),iwae(k=5)".'
+)
+@click.option(
+    "--dataset", shell_complete=_complete("dataset"), help="Data set with options.  [default: faces]"
+)
+@click.option(
+    "--metrics", shell_complete=_complete("metric"), help="Metrics with options.  [default: all built in]"
+)
 @click.option("--seeds", help="A number of seeds, or a list such as 3,7,11.  [default: 3]")
 @click.option("--budget", help="quick, standard, long, or a TOML file.  [default: quick]",
               shell_complete=lambda *a: [n for n in BUDGET_NAMES if n.startswith(a[2])])  # fmt: skip
-@click.option("--controls/--no-controls", default=None, help="Add the floors and the ceiling.  [default: controls]")
+@click.option(
+    "--controls/--no-controls", default=None, help="Add the floors and the ceiling.  [default: controls]"
+)
 @click.option("--device", help="auto, cpu, cuda, or cuda:1.  [default: auto]")
-@click.option("--jobs", type=click.IntRange(min=0), help="Worker processes; 0 runs in this one.  [default: one a core]")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds that one cell may take.")
-@click.option("--executor", default="", help="Where cells run, from a plugin.", shell_complete=_complete("executor"))
+@click.option(
+    "--jobs", type=click.IntRange(min=0), help="Worker processes; 0 runs in this one.  [default: one a core]"
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds that one cell may take."
+)
+@click.option(
+    "--executor", default="", help="Where cells run, from a plugin.", shell_complete=_complete("executor")
+)
 @click.option("--rerun", type=click.Choice(["missing", "failed", "all"]), default="missing", show_default=True,
               help="Which cells to run.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print the plan and what it will cost; train nothing.")
@@ -135,7 +153,9 @@ def _seeds(text: str) -> int | list[int]:
     try:
         return [int(part) for part in text.split(",")] if "," in text else int(text)
     except ValueError:
-        raise click.BadParameter(f"'{text}' is neither a number of seeds nor a list such as 3,7,11.") from None
+        raise click.BadParameter(
+            f"'{text}' is neither a number of seeds nor a list such as 3,7,11."
+        ) from None
 
 
 def _settings(given: dict[str, Any]) -> Settings:
@@ -176,7 +196,11 @@ def _finish(results: Results, folder: Path) -> None:
             err=True,
         )
         sys.exit(ExitCode.CELLS_FAILED)
-    what = f"{results.computed} of {cells} cells computed" if results.computed else f"all {cells} cells were there"
+    what = (
+        f"{results.computed} of {cells} cells computed"
+        if results.computed
+        else f"all {cells} cells were there"
+    )
     click.echo(f"lvmbench: {what}; results in {folder}", err=True)
 
 
@@ -193,7 +217,9 @@ def list_(noun: str) -> None:
 
 @lvmbench.command()
 @click.argument("name", shell_complete=_complete_name)
-@click.option("--grid", type=click.Path(path_type=Path, dir_okay=False), help="Draw a contact sheet of a data set.")
+@click.option(
+    "--grid", type=click.Path(path_type=Path, dir_okay=False), help="Draw a contact sheet of a data set."
+)
 @data_option
 def show(name: str, grid: Path | None) -> None:
     """Tell all of one NAME: options with types and defaults, capabilities, paper, what it needs."""
@@ -223,7 +249,9 @@ def table(results: Path | None, fmt: str, by: str) -> None:
     folder = results or results_dir()
     reading = Store.existing(folder).read()
     if not (reading.stored or reading.problems):
-        raise StoreError(f"{folder}: no records here yet. Run `lvmbench run`, or name a folder with --results.")
+        raise StoreError(
+            f"{folder}: no records here yet. Run `lvmbench run`, or name a folder with --results."
+        )
     _print(Results(reading.stored, reading.problems), Catalog.discover(), fmt, by)
 
 
@@ -244,7 +272,9 @@ def main(args: Sequence[str] | None = None) -> None:
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        lvmbench.main(args=list(args) if args is not None else None, prog_name="lvmbench", standalone_mode=False)
+        lvmbench.main(
+            args=list(args) if args is not None else None, prog_name="lvmbench", standalone_mode=False
+        )
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
     except click.ClickException as error:
@@ -254,7 +284,10 @@ def main(args: Sequence[str] | None = None) -> None:
         click.echo(f"lvmbench: {error}", err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("lvmbench: interrupted; finished cells are kept, and the same command goes on from there.", err=True)
+        click.echo(
+            "lvmbench: interrupted; finished cells are kept, and the same command goes on from there.",
+            err=True,
+        )
         sys.exit(ExitCode.INTERRUPTED)
 
 

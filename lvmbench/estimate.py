@@ -39,7 +39,7 @@ def estimate(spec: Spec, catalog: Catalog, settings: Settings) -> str:
         seconds = _trial(cell, catalog, device) if todo else 0.0
         total += seconds * len(todo)
         told = _span(seconds) if todo else "–"
-        rows.append([cell.label, cell.role, cell.data_label, len(group), len(todo), told])
+        rows.append([cell.label, cell.role, cell.dataset_label, len(group), len(todo), told])
     header = ["model", "role", "data set", "seeds", "to run", "a cell, about"]
     metrics = ", ".join(m.label for m in planned.measures)
     b = spec.budget_of()
@@ -59,7 +59,7 @@ def estimate(spec: Spec, catalog: Catalog, settings: Settings) -> str:
 def _by_model(cells: Sequence[Cell]) -> list[list[Cell]]:
     found: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
-        found.setdefault((cell.data_label, cell.label), []).append(cell)
+        found.setdefault((cell.dataset_label, cell.label), []).append(cell)
     return list(found.values())
 
 

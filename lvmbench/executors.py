@@ -22,6 +22,7 @@ from lvmbench.cells import Task, run_cell
 from lvmbench.errors import StoreError
 
 POLL = 0.5  # seconds between looks at the clock
+START = 120.0  # seconds that a worker may take to start, beyond the timeout of its first cell
 BUSY_PAUSE = 1.0  # seconds before a cell that another run holds is tried again
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 OnProgress = Callable[[Task, str, int, int], None]
@@ -114,6 +115,8 @@ class Processes:
         for event in worker.read() if ready else ():
             if event["event"] == "progress" and worker.task:
                 on_progress(worker.task, event["phase"], event["done"], event["total"])
+            elif event["event"] == "ready":
+                worker.start_clock()
             elif event["event"] == "broken":
                 raise StoreError(event["reason"])
             elif event["event"] == "busy" and (task := worker.release()):
@@ -125,7 +128,7 @@ class Processes:
             worker.stop()
             if task := worker.release():
                 yield Outcome(task, "died", worker.epitaph())
-        elif worker.task and self.timeout is not None and worker.seconds > self.timeout:
+        elif worker.task and self.timeout is not None and worker.seconds > self.timeout + worker.grace:
             worker.stop()
             if task := worker.release():
                 yield Outcome(task, "timeout", f"still running after {self.timeout:g} s (--timeout)")
@@ -151,6 +154,7 @@ class _Worker:
         os.close(write_end)
         self.task: Task | None = None
         self.since = time.monotonic()
+        self.grace = START
         self.ended = self.closed = False
         self._rest = b""
 
@@ -158,6 +162,10 @@ class _Worker:
     def seconds(self) -> float:
         """How long the present task has been running."""
         return time.monotonic() - self.since
+
+    def start_clock(self) -> None:
+        """Count the seconds of a cell from the moment at which the worker has started."""
+        self.since, self.grace = time.monotonic(), 0.0
 
     def give(self, task: Task) -> None:
         """Hand over a task; a worker that is gone is found out at the next look."""

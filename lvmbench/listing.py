@@ -21,7 +21,10 @@ WIDTH = 100
 def names(catalog: Catalog, noun: str) -> str:
     """Return the names of one noun, what they are, and where they came from; imports none of them."""
     items = [item for each in NOUNS if each == noun for item in catalog.items(each)]
-    rows = [[i.name, i.entry.summary + ("" if i.entry.role == "model" else f" ({i.entry.role})"), i.origin] for i in items]
+    rows = [
+        [i.name, i.entry.summary + ("" if i.entry.role == "model" else f" ({i.entry.role})"), i.origin]
+        for i in items
+    ]
     table = tabulate(rows, [noun, "what it is", "from"], maxcolwidths=[None, 56, None])
     return "\n".join([table, *_not_loaded(catalog)])
 
@@ -52,7 +55,9 @@ def find(catalog: Catalog, name: str) -> list[Item]:
     found = [catalog.get(noun, name) for noun in NOUNS if _exists(catalog, noun, name)]
     if not found:
         known = [item.name for noun in NOUNS for item in catalog.items(noun)]
-        raise UsageError(f"Nothing is named '{name}'.{nearest(name, known)} See `lvmbench list models|metrics|datasets`.")
+        raise UsageError(
+            f"Nothing is named '{name}'.{nearest(name, known)} See `lvmbench list models|metrics|datasets`."
+        )
     return found
 
 
@@ -157,7 +162,9 @@ def draw(catalog: Catalog, name: str, path: Path) -> Path:
     factory = item.load()
     dataset = factory(**resolve(name, factory, parse_calls(name)[0].options))
     if not hasattr(dataset, "grid"):
-        raise PluginError(f"data set '{item.name}' of {item.origin} draws no contact sheet (it has no method grid).")
+        raise PluginError(
+            f"data set '{item.name}' of {item.origin} draws no contact sheet (it has no method grid)."
+        )
     try:
         dataset.grid().save(path)
     except (OSError, ValueError) as error:

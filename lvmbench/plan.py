@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from lvmbench.api import Budget
 from lvmbench.calls import Call, parse_calls
@@ -21,7 +21,9 @@ from lvmbench.options import option_model, resolve
 
 PROTOCOL = 1  # raised when the harness itself changes what a number means
 OWN = "lvmbench"  # the distribution whose metrics and controls a run uses unless told otherwise
-ENGINE = tuple(f"lvmbench.{name}" for name in ("training", "randomness", "nets", "vae", "objectives", "pixels"))
+ENGINE = tuple(
+    f"lvmbench.{name}" for name in ("training", "randomness", "nets", "vae", "objectives", "pixels")
+)
 PRECISION = "float32"
 
 BUDGETS: Mapping[str, Budget] = {
@@ -36,8 +38,6 @@ BUDGETS: Mapping[str, Budget] = {
 @dataclass(frozen=True)
 class Spec:
     """What was asked, as it was asked; from the command line, a TOML file or Python."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
     models: str | list[str] = field(default_factory=list)
     dataset: str | list[str] = "faces"
@@ -60,7 +60,9 @@ class Spec:
         """Return the seeds: 0, 1, ... when only their number was asked."""
         seeds = list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
         if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-            raise UsageError(f"seeds = {self.seeds}: give a number of seeds from 1, or different seeds from 0 up.")
+            raise UsageError(
+                f"seeds = {self.seeds}: give a number of seeds from 1, or different seeds from 0 up."
+            )
         return seeds
 
     def budget_of(self) -> Budget:
@@ -73,7 +75,9 @@ class Spec:
         if path.suffix == ".toml":
             return _validated(Budget, {"name": path.stem, **_toml(path)}, self.budget)
         known = ", ".join(BUDGETS)
-        raise UsageError(f"No budget '{self.budget}'.{nearest(self.budget, BUDGETS)} Known: {known}, or a .toml file.")
+        raise UsageError(
+            f"No budget '{self.budget}'.{nearest(self.budget, BUDGETS)} Known: {known}, or a .toml file."
+        )
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -101,11 +105,13 @@ def _validated(kind: type[Any], raw: Mapping[str, Any], where: str) -> Any:
 class Cell:
     """One data set, one model with all options resolved, one seed: the unit of a result.
 
-    ``fit_key`` names everything that decides the weights.
+    ``fit_key`` names everything that decides the weights. The labels are what a table shows: the name, and the
+    options that differ from their defaults.
     """
 
     dataset: str
     dataset_options: Mapping[str, Any]
+    dataset_label: str
     fingerprint: str
     model: str
     model_options: Mapping[str, Any]
@@ -121,13 +127,10 @@ class Cell:
     @property
     def fit_key(self) -> str:
         """Return the digest of all that decides the weights."""
-        asked = {k: v for k, v in asdict(self).items() if k not in ("budget", "role", "label")}
+        asked = {
+            k: v for k, v in asdict(self).items() if k not in ("budget", "role", "label", "dataset_label")
+        }
         return _digest({**asked, "budget": self.budget.fit_part()})
-
-    @property
-    def data_label(self) -> str:
-        """Return the data set as it would be asked for."""
-        return str(Call(self.dataset, self.dataset_options))
 
 
 @dataclass(frozen=True)
@@ -182,14 +185,15 @@ def _calls(text: str | Sequence[str]) -> list[Call]:
 def _measures(spec: Spec, catalog: Catalog) -> list[Measure]:
     calls = []
     for call in _calls(spec.metrics):
-        own = [Call(i.name) for i in catalog.items("metric") if i.plugin.dist == OWN]
+        own = [Call(i.full_name) for i in catalog.items("metric") if i.plugin.dist == OWN]
         calls += own if call.name == "default" else [call]
     measures = []
     for call in calls:
-        metric = catalog.get("metric", call.name).load()
-        options = resolve(call.name, metric.compute, call.options)
-        label = str(Call(call.name, call.options))
-        measures.append(Measure(call.name, options, metric.version, label))
+        item = catalog.get("metric", call.name)
+        metric = item.load()
+        options = resolve(item.name, metric.compute, call.options)
+        label = str(Call(item.name, call.options))
+        measures.append(Measure(item.full_name, options, metric.version, label))
     return list({(m.name, str(m.options)): m for m in measures}.values())
 
 
@@ -201,15 +205,21 @@ def _model(item: Item, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a cell that tell its model."""
     target = item.load()
     options = resolve(item.name, target, given)
-    defaults = option_model(target).model_fields
-    changed = {k: v for k, v in options.items() if v != defaults[k].get_default()}
     return {
-        "model": item.name,
+        "model": item.full_name,
         "model_options": options,
-        "model_source": _digest([item.plugin.dist, source_hash(*modules_of(target), *ENGINE)]),
+        "model_source": source_hash(*modules_of(target), *ENGINE),
         "role": item.entry.role,
-        "label": str(Call(item.name, changed)),
+        "label": _label(item, options),
     }
+
+
+def _label(item: Item, options: Mapping[str, Any]) -> str:
+    """Return a name with the options that differ from their defaults, as a person would write it."""
+    defaults = option_model(item.load()).model_fields
+    changed = {k: v for k, v in options.items() if v != defaults[k].get_default()}
+    whole = {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in changed.items()}
+    return str(Call(item.name, whole))
 
 
 def _controls(catalog: Catalog, asked: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -219,7 +229,11 @@ def _controls(catalog: Catalog, asked: Sequence[Mapping[str, Any]]) -> list[dict
     """
     found = []
     for item in catalog.items("model"):
-        if item.plugin.dist != OWN or item.entry.role == "model" or item.name in {m["model"] for m in asked}:
+        if (
+            item.plugin.dist != OWN
+            or item.entry.role == "model"
+            or item.full_name in {m["model"] for m in asked}
+        ):
             continue
         own = option_model(item.load()).model_fields
         shared = [{k: v for k, v in m["model_options"].items() if k in own} for m in asked]
@@ -235,7 +249,12 @@ def _dataset(item: Item, call: Call, budget: Budget) -> dict[str, Any]:
     if "size" in options and "size" not in call.options and budget.size is not None:
         options = resolve(call.name, factory, {**call.options, "size": budget.size})
     fingerprint = factory(**options).fingerprint
-    return {"dataset": call.name, "dataset_options": options, "fingerprint": fingerprint}
+    return {
+        "dataset": item.full_name,
+        "dataset_options": options,
+        "dataset_label": _label(item, options),
+        "fingerprint": fingerprint,
+    }
 
 
 def _digest(value: Any) -> str:

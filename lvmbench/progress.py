@@ -25,7 +25,9 @@ class Console:
     def __enter__(self) -> Console:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.bar is not None:
             self.bar.close()
 
@@ -38,7 +40,11 @@ class Console:
         self._say(f"{len(tasks)} cells to run{there}")
         layout = "{percentage:3.0f}% {bar} {elapsed}<{remaining} {postfix}"
         self.bar = tqdm(
-            total=float(len(tasks)), bar_format=layout, dynamic_ncols=True, leave=False, disable=not sys.stderr.isatty()
+            total=float(len(tasks)),
+            bar_format=layout,
+            dynamic_ncols=True,
+            leave=False,
+            disable=not sys.stderr.isatty(),
         )
 
     def progress(self, task: Task, phase: str, done: int, total: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -17,13 +18,26 @@ from lvmbench.aggregate import Attributes, Figure, Group, Row, groups
 from lvmbench.api import Metric
 from lvmbench.calls import parse_calls
 from lvmbench.catalog import Catalog
-from lvmbench.errors import LvmbenchError
+from lvmbench.errors import PluginError
 from lvmbench.records import Stored
 
 WIDTH = 100
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 BOLD = {"github": "**{}**", "pipe": "**{}**", "html": "<b>{}</b>", "unsafehtml": "<b>{}</b>"}
-WHOLE = ("html", "unsafehtml", "latex", "latex_raw", "latex_booktabs", "latex_longtable", "tsv", "jira", "textile")
+WHOLE = (
+    "html",
+    "unsafehtml",
+    "latex",
+    "latex_raw",
+    "latex_booktabs",
+    "latex_longtable",
+    "tsv",
+    "jira",
+    "textile",
+)
+
+
+UNKNOWN = Metric(lambda ev: math.nan, better="neither")
 
 
 @dataclass(frozen=True)
@@ -41,15 +55,15 @@ class Cards:
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
-        self.known: dict[str, Metric | None] = {}
+        self.known: dict[str, Metric] = {}
 
     def __getitem__(self, label: str) -> Metric:
         if label not in self.known:
-            try:
-                self.known[label] = self.catalog.get("metric", parse_calls(label)[0].name).load()
-            except LvmbenchError:  # its plugin is gone; its numbers are not
-                self.known[label] = None
-        return self.known[label] or Metric(lambda ev: math.nan, better="neither")
+            name = parse_calls(label)[0].name
+            same = [item for item in self.catalog.items("metric") if item.name == name]
+            with contextlib.suppress(PluginError):  # its plugin is gone; its numbers are not
+                self.known[label] = same[0].load() if same else UNKNOWN
+        return self.known.get(label, UNKNOWN)
 
 
 def report(stored: Sequence[Stored], catalog: Catalog, fmt: str = "simple", by: str = "both") -> str:
@@ -79,7 +93,9 @@ def heading(group: Group) -> str:
     seeds = sorted({fit.seed for row in group.rows for fit in row.fits})
     hardware = dict(records[-1].hardware)
     machine = hardware.get("gpu") or f"{hardware.get('cpu', '?')}, {hardware.get('cores', '?')} cores"
-    versions = {f"lvmbench {r.versions.get('lvmbench', '?')}, torch {r.versions.get('torch', '?')}" for r in records}
+    versions = {
+        f"lvmbench {r.versions.get('lvmbench', '?')}, torch {r.versions.get('torch', '?')}" for r in records
+    }
     return "\n".join(
         [
             f"{group.data}: at most {b['train']:,} train, {b['val']:,} val, {b['test']:,} test pictures",
@@ -115,7 +131,10 @@ def _facts(rows: Sequence[Row]) -> Iterator[list[str]]:
     facts = [[fit.facts for fit in row.fits] for row in rows]
     yield [_one(r.code_dims for r in fits) for fits in facts]
     yield [_one(r.parameters for r in fits) for fits in facts]
-    yield [f"{fmean(s):.1f}" if (s := [r.seconds["fit"] for r in f if "fit" in r.seconds]) else "–" for f in facts]
+    yield [
+        f"{fmean(s):.1f}" if (s := [r.seconds["fit"] for r in f if "fit" in r.seconds]) else "–"
+        for f in facts
+    ]
     yield [_converged([r.converged for r in fits]) for fits in facts]
 
 
@@ -238,7 +257,9 @@ def _blocks(table: Table) -> Iterator[Table]:
             used += 3 + widths[stop]
             stop += 1
         keep = [0, *range(start, stop)]
-        yield Table(table.title, [table.header[i] for i in keep], [[r[i] for i in keep] for r in table.rows], [])
+        yield Table(
+            table.title, [table.header[i] for i in keep], [[r[i] for i in keep] for r in table.rows], []
+        )
         start = stop
 
 

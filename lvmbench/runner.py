@@ -75,7 +75,11 @@ class Results:
     @property
     def failed(self) -> list[Record]:
         """Return the records of cells that failed, or of which a score failed."""
-        return [r for r in self.records if r.status in ("failed", "timeout") or any(s.status == "failed" for s in r.scores)]
+        return [
+            r
+            for r in self.records
+            if r.status in ("failed", "timeout") or any(s.status == "failed" for s in r.scores)
+        ]
 
     def log_of(self, record: Record) -> Path:
         """Return the file that holds what the cell of a record printed."""
@@ -91,7 +95,12 @@ class Results:
 
 def _lines(record: Record) -> Iterable[dict[str, Any]]:
     cell = record.cell
-    asked = {"dataset": cell["dataset"], "model": cell["label"], "role": cell["role"], "seed": cell["seed"]}
+    asked = {
+        "dataset": cell["dataset_label"],
+        "model": cell["label"],
+        "role": cell["role"],
+        "seed": cell["seed"],
+    }
     for s in record.scores:
         yield {
             **asked,
@@ -124,7 +133,9 @@ def kind_of(device: str) -> str:
         raise UsageError(f"No device '{device}'. Known: auto, cpu, cuda, cuda:1.")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cuda" and int(index or 0) >= count:
-        raise UsageError(f"No device '{device}': this machine has {count} CUDA devices. Use --device cpu or auto.")
+        raise UsageError(
+            f"No device '{device}': this machine has {count} CUDA devices. Use --device cpu or auto."
+        )
     return device
 
 
@@ -183,7 +194,9 @@ def _executor(settings: Settings, catalog: Catalog, device: str, tasks: int) -> 
     if jobs is None:
         jobs = 1 if device.startswith("cuda") else cores()
     if settings.executor:
-        made: Executor = catalog.get("executor", settings.executor).load()(jobs=jobs, timeout=settings.timeout)
+        made: Executor = catalog.get("executor", settings.executor).load()(
+            jobs=jobs, timeout=settings.timeout
+        )
         return made
     return Inline(catalog) if jobs == 0 else Processes(min(jobs, max(tasks, 1)), settings.timeout)
 
@@ -214,7 +227,12 @@ def gather(planned: Plan, store: Store) -> Results:
 
 def _only(stored: Stored, keys: set[str], cell: Cell) -> Stored:
     scores = tuple(s for s in stored.record.scores if s.key in keys)
-    asked = {**stored.record.cell, "label": cell.label, "role": cell.role}
+    asked = {
+        **stored.record.cell,
+        "label": cell.label,
+        "role": cell.role,
+        "dataset_label": cell.dataset_label,
+    }
     return Stored(replace(stored.record, scores=scores, cell=asked), stored.path)
 
 
@@ -252,4 +270,3 @@ def load(record: Record, *, results: str | Path | None = None, device: str = "cp
             f"(status {record.status}). Name the results folder that holds them, or run it again."
         )
     return load_fit(folder, Catalog.discover(), device)
-

@@ -113,7 +113,9 @@ def _model(kind: type[Any], schema: Schema, options: Mapping[str, Any]) -> Itera
             yield f"{check.__name__.strip('_').replace('_', ' ')}: {type(error).__name__}: {error}"
 
 
-def _fitted(kind: type[Any], schema: Schema, options: Mapping[str, Any], splits: Mapping[SplitName, Split]) -> Any:
+def _fitted(
+    kind: type[Any], schema: Schema, options: Mapping[str, Any], splits: Mapping[SplitName, Split]
+) -> Any:
     model = build(kind, schema, options, seed=0)
     fit(model, splits["train"], splits["val"], BUDGET, schema, seed=0, device="cpu")
     return model
@@ -259,7 +261,9 @@ def _metric(metric: Metric, model: Any, options: Mapping[str, Any]) -> Iterator[
         yield "it gives another number on each call: draw from ev.generator(name) or inside ev.shared"
 
 
-def _take(metric: Metric, model: Any, data: Dataset, splits: Mapping[SplitName, Split], options: Mapping[str, Any]) -> Any:
+def _take(
+    metric: Metric, model: Any, data: Dataset, splits: Mapping[SplitName, Split], options: Mapping[str, Any]
+) -> Any:
     ev = Evaluation(model, data.schema, splits, BUDGET)
     found = ev.shared(metric.compute, **options)
     return found if isinstance(found, Mapping) else {None: found}
@@ -334,5 +338,6 @@ def _split(split: Split, schema: Schema, limit: int) -> Iterator[str]:
 def _raise(thing: Any, told: list[str]) -> None:
     if told:
         name = getattr(thing, "__name__", str(thing))
-        raise ContractError("\n".join([f"{name} does not meet its contract:", *(f"- {line}" for line in told)]))
-
+        raise ContractError(
+            "\n".join([f"{name} does not meet its contract:", *(f"- {line}" for line in told)])
+        )
