@@ -10,7 +10,11 @@ from lvmbench.errors import UsageError
 names = st.from_regex(r"[a-z][a-z0-9-]{0,8}", fullmatch=True).filter(lambda s: not keyword.iskeyword(s))
 options = st.from_regex(r"[a-z_][a-z0-9_]{0,6}", fullmatch=True)
 values = st.one_of(
-    st.integers(), st.booleans(), st.none(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8)
+    st.integers(),
+    st.booleans(),
+    st.none(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=8),
 )
 
 

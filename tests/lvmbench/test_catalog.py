@@ -8,7 +8,7 @@ from lvmbench.catalog import Catalog, Plugin, modules_of, source_hash
 from lvmbench.errors import PluginError, UsageError
 
 
-def plugin(name, dist="dist-" , version="1.0", reason="", **hooks):
+def plugin(name, dist="dist-", version="1.0", reason="", **hooks):
     module = types.ModuleType(name)
     for hook, names in hooks.items():
         function = lvmbench.hookimpl(lambda names=names: names)
@@ -24,7 +24,9 @@ def test_a_name_leads_to_its_entry_and_its_origin():
 
 def test_an_unknown_name_is_told_with_the_nearest_and_all_that_are_known():
     catalog = Catalog([plugin("a", lvmbench_models={"vae": 1, "beta-vae": 2})])
-    with pytest.raises(UsageError, match=r"No model 'bta-vae'. Did you mean 'beta-vae'\? Known: vae, beta-vae."):
+    with pytest.raises(
+        UsageError, match=r"No model 'bta-vae'. Did you mean 'beta-vae'\? Known: vae, beta-vae."
+    ):
         catalog.get("model", "bta-vae")
 
 
@@ -34,7 +36,9 @@ def test_a_plugin_that_raises_hides_no_other():
 
     bad = types.ModuleType("bad")
     bad.lvmbench_models = lvmbench.hookimpl(broken)
-    catalog = Catalog([Plugin("bad", "dist-bad", "0.1", "bad", "", bad), plugin("good", lvmbench_models={"vae": 1})])
+    catalog = Catalog(
+        [Plugin("bad", "dist-bad", "0.1", "bad", "", bad), plugin("good", lvmbench_models={"vae": 1})]
+    )
     assert catalog.get("model", "vae").load() == 1
     assert [p.reason for p in catalog.broken] == ["RuntimeError: not today"]
 
@@ -57,7 +61,9 @@ def test_a_broken_plugin_that_is_asked_for_is_an_error_of_that_plugin():
 
 
 def test_two_plugins_with_one_name_are_both_named_and_can_be_told_apart():
-    catalog = Catalog([plugin("a", lvmbench_models={"vae": 1, "other": 3}), plugin("b", lvmbench_models={"vae": 2})])
+    catalog = Catalog(
+        [plugin("a", lvmbench_models={"vae": 1, "other": 3}), plugin("b", lvmbench_models={"vae": 2})]
+    )
     with pytest.raises(PluginError, match=r"dist-a 1.0 and dist-b 1.0. Say 'dist-a:vae' or 'dist-b:vae'"):
         catalog.get("model", "vae")
     assert catalog.get("model", "dist-b:vae").load() == 2

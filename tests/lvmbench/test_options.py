@@ -8,7 +8,9 @@ from lvmbench.options import option_model, resolve
 
 
 class Base:
-    def __init__(self, schema, *, latent_dim: Annotated[int, Ge(1)] = 16, net: Literal["conv", "mlp"] = "conv"):
+    def __init__(
+        self, schema, *, latent_dim: Annotated[int, Ge(1)] = 16, net: Literal["conv", "mlp"] = "conv"
+    ):
         pass
 
 
@@ -47,7 +49,9 @@ def test_every_fault_is_told_at_once():
     assert all(option in str(told.value) for option in ("beta = -1", "latent_dim = 0", "net = 'cnv'"))
 
 
-@pytest.mark.parametrize("given", [{"latent_dim": "16"}, {"latent_dim": 1.5}, {"latent_dim": True}, {"net": 3}])
+@pytest.mark.parametrize(
+    "given", [{"latent_dim": "16"}, {"latent_dim": 1.5}, {"latent_dim": True}, {"net": 3}]
+)
 def test_no_value_is_bent_to_the_type_of_its_option(given):
     with pytest.raises(UsageError):
         resolve("vae", Base, given)

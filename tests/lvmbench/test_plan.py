@@ -1,0 +1,157 @@
+from dataclasses import replace
+
+import pytest
+
+from lvmbench.api import Budget
+from lvmbench.catalog import Catalog
+from lvmbench.errors import UsageError
+from lvmbench.plan import BUDGETS, Spec, plan
+
+
+@pytest.fixture
+def catalog(strangers):
+    return Catalog.discover()
+
+
+def spec(**changes):
+    return Spec(**{"models": "vae", "dataset": "stripes", "seeds": 1, "metrics": "elbo", **changes})
+
+
+def labels(planned):
+    return list(dict.fromkeys(cell.label for cell in planned.cells))
+
+
+def test_a_grid_of_models_and_seeds_gives_a_cell_each(catalog):
+    planned = plan(spec(models="vae,beta-vae(beta=1,4,16)", seeds=2, controls=False), catalog)
+    assert labels(planned) == ["vae", "beta-vae(beta=1)", "beta-vae", "beta-vae(beta=16)"]
+    assert len(planned.cells) == 8
+    assert len({cell.fit_key for cell in planned.cells}) == 8
+
+
+def test_controls_take_over_the_size_of_the_models(catalog):
+    planned = plan(spec(models="vae(latent_dim=4),vae(latent_dim=8)"), catalog)
+    floors = {(c.model, c.model_options["latent_dim"]) for c in planned.cells if c.role == "floor"}
+    assert floors == {(f"lvmbench:{m}", d) for m in ("pca", "random-encoder") for d in (4, 8)}
+    assert sum(c.role == "ceiling" for c in planned.cells) == 1
+
+
+def test_a_control_that_is_asked_for_is_not_added_again(catalog):
+    planned = plan(spec(models="vae,pca(latent_dim=3)"), catalog)
+    assert [c.model_options["latent_dim"] for c in planned.cells if c.model == "lvmbench:pca"] == [3]
+
+
+def test_the_same_model_asked_twice_is_one(catalog):
+    assert len(plan(spec(models="vae,vae(latent_dim=16)", controls=False), catalog).cells) == 1
+
+
+def test_a_strangers_model_metric_and_data_set_work_as_the_built_in_ones(catalog):
+    planned = plan(spec(models="ciwae(mix=0.5,latent_dim=4)", metrics="code-norm"), catalog)
+    assert planned.cells[0].model_options == {"mix": 0.5, "k": 8, "latent_dim": 4, "net": "conv"}
+    assert [m.label for m in planned.measures] == ["code-norm"]
+
+
+def test_default_metrics_are_those_of_lvmbench_alone(catalog):
+    names = {m.label for m in plan(spec(metrics="default"), catalog).measures}
+    assert {"elbo", "auroc"} <= names
+    assert not {"raises", "code-norm"} & names
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"models": "bvae"}, "No model 'bvae'"),
+        ({"models": ""}, "No model was asked for. Known: vae"),
+        ({"models": "vae(lattent_dim=3)"}, r"no option 'lattent_dim'. Did you mean 'latent_dim'\?"),
+        ({"models": "lvmbench:iwae(k=0)"}, "k = 0"),
+        ({"metrics": "elbow"}, r"No metric 'elbow'. Did you mean 'elbo'\?"),
+        ({"dataset": "face"}, "No data ?set 'face'|No dataset 'face'. Did you mean 'faces'"),
+        ({"budget": "quik"}, r"No budget 'quik'. Did you mean 'quick'\?"),
+        ({"seeds": 0}, "seeds = 0"),
+        ({"seeds": [1, 1]}, r"seeds = \[1, 1\]"),
+    ],
+)
+def test_what_does_not_exist_is_refused_with_a_remedy(catalog, changes, told):
+    with pytest.raises(UsageError, match=told):
+        plan(spec(**changes), catalog)
+
+
+def key(catalog, **changes):
+    return plan(spec(controls=False, **changes), catalog).cells[0].fit_key
+
+
+def test_what_decides_the_weights_changes_the_fit_key(catalog):
+    quick = BUDGETS["quick"]
+    variants = [
+        {},
+        {"models": "vae(latent_dim=3)"},
+        {"models": "beta-vae"},
+        {"seeds": [5]},
+        {"dataset": "faces(size=32)"},
+        {"budget": replace(quick, images=quick.images + 64)},
+        {"budget": replace(quick, learning_rate=2e-3)},
+    ]
+    assert len({key(catalog, **v) for v in variants}) == len(variants)
+    assert plan(spec(), catalog, "cuda").cells[0].fit_key != key(catalog)
+
+
+def test_what_does_not_decide_the_weights_leaves_the_fit_key(catalog):
+    quick = BUDGETS["quick"]
+    assert key(catalog) == key(catalog, models="vae(latent_dim=16,net=conv)")
+    assert key(catalog) == key(catalog, budget=replace(quick, name="other", test=100, draws=7))
+
+
+def test_how_finely_a_fit_is_scored_changes_the_score_key_alone(catalog):
+    quick = BUDGETS["quick"]
+    plans = [plan(spec(budget=b), catalog) for b in (quick, replace(quick, draws=7))]
+    first, second = (p.measures[0].key(p.cells[0]) for p in plans)
+    assert first != second
+
+
+def test_a_budget_chooses_the_size_of_the_pictures_unless_they_were_asked_for(catalog):
+    def size(**changes):
+        return plan(spec(dataset="faces", **changes), catalog).cells[0].dataset_options["size"]
+
+    assert size() == 32
+    assert size(budget="standard") == 64
+    cell = plan(spec(dataset="faces(size=128)"), catalog).cells[0]
+    assert cell.dataset_options["size"] == 128
+
+
+def test_a_toml_file_means_the_same_as_the_words(catalog, tmp_path):
+    path = tmp_path / "spec.toml"
+    path.write_text(
+        'models = ["vae", "beta-vae(beta=1,4)"]\ndataset = "stripes"\nseeds = [0, 2]\nmetrics = "elbo"\n'
+    )
+    words = spec(models="vae,beta-vae(beta=1,4)", seeds=[0, 2])
+    assert plan(Spec.read(path), catalog) == plan(words, catalog)
+
+
+def test_a_budget_stands_in_a_file_or_in_the_spec(catalog, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("images = 128\nbatch = 32\n")
+    assert spec(budget=str(path)).budget_of() == Budget("mine", images=128, batch=32)
+    whole = tmp_path / "spec.toml"
+    whole.write_text('models = "vae"\n[budget]\nimages = 128\n')
+    assert Spec.read(whole).budget_of().images == 128
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("modles = 'vae'", r"no key 'modles'. Did you mean 'models'\?"),
+        ("models = 3", "models"),
+        ("seeds = 'many'", "seeds"),
+        ("models = [", "not a TOML file"),
+        ("budget = {images = 0}", r"images = 0 must be greater than 0"),
+    ],
+)
+def test_a_faulty_file_is_refused_by_its_name(tmp_path, text, told):
+    path = tmp_path / "spec.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=told):
+        Spec.read(path)
+
+
+def test_a_file_that_is_not_there_is_refused_by_its_name(tmp_path):
+    with pytest.raises(UsageError, match=r"none.toml: No such file"):
+        Spec.read(tmp_path / "none.toml")

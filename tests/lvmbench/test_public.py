@@ -1,0 +1,45 @@
+import importlib
+import subprocess
+import sys
+
+import lvmbench
+
+
+def test_every_public_name_is_there_and_no_other():
+    assert set(lvmbench.__all__) == {"hookimpl", *lvmbench._WHERE}
+    for name in lvmbench.__all__:
+        assert getattr(lvmbench, name) is not None
+
+
+def test_a_name_that_is_not_public_is_no_attribute():
+    assert not hasattr(lvmbench, "cells_and_more")
+
+
+def modules_after(code):
+    script = f"import sys\n{code}\nprint(' '.join(sys.modules))"
+    return set(
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        ).stdout.split()
+    )
+
+
+def test_importing_lvmbench_and_listing_names_imports_no_torch():
+    loaded = modules_after(
+        "from lvmbench.catalog import Catalog\n[Catalog.discover().items(n) for n in ('model', 'metric')]"
+    )
+    assert not {"torch", "pandas", "sklearn", "pydantic"} & loaded
+
+
+def test_help_and_completion_import_no_torch():
+    loaded = modules_after(
+        "from click.testing import CliRunner\nfrom lvmbench.cli import lvmbench as command, _complete\n"
+        "CliRunner().invoke(command, ['run', '--help'])\nassert _complete('model')(None, None, 'vae,be')"
+    )
+    assert not {"torch", "numpy", "pandas", "sklearn"} & loaded
+
+
+def test_the_command_line_module_imports_nothing_but_click_and_the_errors():
+    importlib.import_module("lvmbench.cli")
+    loaded = modules_after("import lvmbench.cli")
+    assert not {"torch", "numpy", "pydantic", "tabulate"} & loaded

@@ -1,0 +1,193 @@
+import json
+
+import pytest
+import torch
+
+import lvmbench
+from lvmbench import runner
+from lvmbench.api import Budget
+from lvmbench.catalog import Catalog
+from lvmbench.errors import StoreError, UsageError
+from lvmbench.plan import Spec, plan
+from lvmbench.records import Store
+
+TINY = Budget("tiny", images=128, batch=32, train=128, val=32, test=64, draws=4, density_rows=16)
+
+
+@pytest.fixture
+def bench(strangers, tmp_path):
+    """Run a spec in this process, into one folder."""
+
+    def bench(models="means", rerun="missing", **changes):
+        asked = {
+            "dataset": "stripes",
+            "seeds": 1,
+            "metrics": "auroc",
+            "budget": TINY,
+            "controls": False,
+            **changes,
+        }
+        settings = runner.Settings(tmp_path / "runs", jobs=0, rerun=rerun)
+        return runner.answer(Spec(models, **asked), Catalog.discover(), settings)
+
+    bench.path = tmp_path / "runs"
+    return bench
+
+
+def scores(results):
+    return {(r.cell["label"], s.metric, s.attribute): s for r in results.records for s in r.scores}
+
+
+def test_a_cell_becomes_a_record_with_its_scores(bench):
+    results = bench("vae(net=mlp,latent_dim=2)", metrics="elbo,auroc")
+    (record,) = results.records
+    assert record.status == "done"
+    assert {s.metric for s in record.scores} == {"elbo", "auroc"}
+    assert record.origins["model lvmbench:vae"].startswith("lvmbench ")
+    assert set(record.seconds) == {"load", "fit", "encode", "measure"}
+    assert record.versions["torch"] == torch.__version__.partition("+")[0] or record.versions["torch"]
+    assert record.code_dims == 2
+
+
+def test_a_second_run_computes_nothing_and_gives_the_same(bench):
+    first, second = bench(), bench()
+    assert (first.computed, second.computed) == (1, 0)
+    assert first.records == second.records
+
+
+def test_another_metric_trains_nothing_again(bench, monkeypatch):
+    bench("vae(net=mlp)")
+    monkeypatch.setattr("lvmbench.cells.fit", lambda *a, **k: pytest.fail("it trained again"))
+    results = bench("vae(net=mlp)", metrics="auroc,rate")
+    assert results.computed == 1
+    assert {s.metric for r in results.records for s in r.scores} == {"auroc", "rate"}
+
+
+def test_a_stored_fit_scores_as_a_fresh_one(bench, tmp_path):
+    fresh = scores(bench("vae(net=mlp)", metrics="elbo,auroc"))
+    bench.path.rename(tmp_path / "elsewhere")
+    bench("vae(net=mlp)", metrics="active-units")
+    stored = scores(bench("vae(net=mlp)", metrics="elbo,auroc"))
+    assert stored["vae(net=mlp)", "elbo", None].value == fresh["vae(net=mlp)", "elbo", None].value
+    assert stored["vae(net=mlp)", "auroc", "Upright"].value == fresh["vae(net=mlp)", "auroc", "Upright"].value
+
+
+def test_a_failing_model_takes_no_other_down_and_keeps_its_log(bench):
+    results = bench("raises,means,leaves", seeds=1)
+    assert [r.status for r in results.records] == ["failed", "done", "failed"]
+    assert results.records[0].reason == "RuntimeError: seed 0 is not to my taste"
+    assert results.failed == [results.records[0], results.records[2]]
+
+
+def test_a_failed_cell_stays_failed_until_it_is_asked_to_run_again(bench):
+    bench("raises")
+    assert bench("raises").computed == 0
+    assert bench("raises", rerun="failed").computed == 1
+    assert bench("means").computed == 1
+    assert bench("means", rerun="all").computed == 1
+
+
+def test_a_loss_that_is_no_number_names_the_step(bench):
+    (record,) = bench("nan-at-step(step=2)").records
+    assert record.status == "failed"
+    assert "step 3" in record.reason
+
+
+def test_a_metric_that_raises_fails_alone(bench):
+    results = bench(metrics="raises,auroc,no-number")
+    found = {s.metric: s for s in results.records[0].scores}
+    assert results.records[0].status == "done"
+    assert found["auroc"].status == "done"
+    assert (found["raises"].status, found["raises"].reason) == ("failed", "ValueError: no such luck")
+    assert (found["no-number"].status, found["no-number"].reason) == ("failed", "the metric returned nan")
+    assert results.failed
+
+
+def test_a_metric_that_a_model_cannot_serve_is_not_applicable(bench):
+    (score,) = bench(metrics="elbo").records[0].scores
+    assert (score.status, score.value) == ("n/a", None)
+    assert "log_weights" in score.reason
+    assert not bench(metrics="elbo").failed
+
+
+def test_a_record_cut_in_half_is_told_and_computed_again(bench):
+    stored = bench().stored[0]
+    stored.path.write_bytes(stored.path.read_bytes()[:100])
+    results = bench()
+    assert results.computed == 1
+    assert len(results.records) == 1
+    assert str(stored.path) in results.problems[0]
+
+
+def test_a_fitted_model_is_given_back(bench):
+    (record,) = bench("vae(net=mlp,latent_dim=2)").records
+    model = lvmbench.load(record, results=bench.path)
+    assert model.encode(torch.zeros(3, 1, 28, 28)).shape == (3, 2)
+    folder = Store(bench.path).fit(record.fit_key)
+    assert json.loads((folder / "fit.json").read_text())["cell"]["label"] == "vae(latent_dim=2,net=mlp)"
+
+
+def test_a_record_without_weights_says_where_it_looked(bench):
+    (record,) = bench("raises").records
+    with pytest.raises(StoreError, match=r"no weights of raises, seed 0 \(status failed\)"):
+        lvmbench.load(record, results=bench.path)
+
+
+def test_what_the_command_line_does_a_notebook_can_do(strangers, tmp_path):
+    results = lvmbench.run(
+        "means",
+        dataset="stripes",
+        metrics="auroc",
+        seeds=2,
+        budget=TINY,
+        controls=False,
+        results=tmp_path,
+        jobs=0,
+    )
+    assert list(results.frame["seed"]) == [0, 1]
+    assert {"dataset", "model", "metric", "attribute", "value", "low", "high", "n"} <= set(
+        results.frame.columns
+    )
+
+
+def test_finished_cells_are_told_to_plugins(strangers, tmp_path):
+    heard = []
+
+    class Tracker:
+        @lvmbench.hookimpl
+        def lvmbench_cell_done(self, record):
+            heard.append(record.cell["label"])
+
+    catalog = Catalog.discover()
+    catalog.manager.register(Tracker())
+    spec = Spec("means", "stripes", "auroc", 1, TINY, controls=False)
+    runner.answer(spec, catalog, runner.Settings(tmp_path, jobs=0))
+    assert heard == ["means"]
+
+
+def test_a_strangers_model_runs_beside_the_built_in_ones_with_its_metric(bench):
+    results = bench("ciwae(net=mlp,k=2),vae(net=mlp)", metrics="code-norm,elbo", controls=True)
+    assert {r.status for r in results.records} == {"done"}
+    assert {r.cell["role"] for r in results.records} == {"model", "floor", "ceiling"}
+    assert scores(results)["ciwae(k=2,net=mlp)", "code-norm", None].value > 0
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(UsageError, match="No device 'gpu'"):
+        runner.kind_of("gpu")
+    with pytest.raises(UsageError, match="this machine has"):
+        runner.kind_of("cuda:99")
+
+
+def test_weights_and_scores_do_not_depend_on_what_ran_before_in_the_same_process(bench, tmp_path):
+    alone = scores(bench("vae(net=mlp)", metrics="elbo"))
+    bench.path.rename(tmp_path / "elsewhere")
+    among = scores(bench("iwae-not,vae(net=mlp)".replace("iwae-not", "beta-vae(net=mlp)"), metrics="elbo"))
+    assert among["vae(net=mlp)", "elbo", None].value == alone["vae(net=mlp)", "elbo", None].value
+
+
+def test_the_plan_of_a_stored_spec_has_no_tasks_left(bench):
+    bench()
+    spec = Spec("means", "stripes", "auroc", 1, TINY, controls=False)
+    planned = plan(spec, Catalog.discover())
+    assert runner.tasks_of(planned, Store(bench.path), "cpu") == []

@@ -1,0 +1,112 @@
+"""Models and metrics that do what no plugin should."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import lvmbench
+from lvmbench import Budget, Evaluation, Schema, Split
+
+
+class Means:
+    """Encodes the mean of each row of pixels; learns nothing."""
+
+    def __init__(self, schema: Schema) -> None:
+        pass
+
+    def encode(self, x):
+        return x.mean(dim=(1, 3))
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, weights):
+        pass
+
+    def fit(self, train: Split, budget: Budget, seed: int) -> None:
+        pass
+
+
+class Raises(Means):
+    def fit(self, train, budget, seed):
+        print("about to fail")
+        raise RuntimeError(f"seed {seed} is not to my taste")
+
+
+class Leaves(Means):
+    def fit(self, train, budget, seed):
+        sys.exit(0)
+
+
+class Crashes(Means):
+    def fit(self, train, budget, seed):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class IsKilledOnce(Means):
+    """Dies on its first attempt only, like a victim of somebody else's memory."""
+
+    def __init__(self, schema: Schema, *, mark: str = "") -> None:
+        self.mark = Path(mark)
+
+    def fit(self, train, budget, seed):
+        if not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Hangs(Means):
+    def fit(self, train, budget, seed):
+        time.sleep(600)
+
+
+class Babbles(Means):
+    def fit(self, train, budget, seed):
+        for _ in range(20_000):
+            print("x" * 1000)
+
+
+class NaNAtStep(lvmbench.VAE):
+    """Its loss is no number from one step on."""
+
+    def __init__(self, schema: Schema, *, step: int = 3) -> None:
+        super().__init__(schema, latent_dim=2, net="mlp")
+        self.step, self.calls = step, 0
+
+    def loss(self, x):
+        if self.training:
+            self.calls += 1
+        return super().loss(x) * (float("nan") if self.calls > self.step else 1.0)
+
+
+@lvmbench.metric(better="higher")
+def raises(ev: Evaluation) -> float:
+    """Raise."""
+    raise ValueError("no such luck")
+
+
+@lvmbench.metric(better="higher")
+def no_number(ev: Evaluation) -> float:
+    """Return what is no number."""
+    return float("nan")
+
+
+@lvmbench.hookimpl
+def lvmbench_models():
+    return {
+        "means": Means,
+        "raises": Raises,
+        "leaves": Leaves,
+        "crashes": Crashes,
+        "is-killed-once": IsKilledOnce,
+        "hangs": Hangs,
+        "babbles": Babbles,
+        "nan-at-step": NaNAtStep,
+    }
+
+
+@lvmbench.hookimpl
+def lvmbench_metrics():
+    return {"raises": raises, "no-number": no_number}
