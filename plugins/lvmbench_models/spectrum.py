@@ -16,7 +16,7 @@ Chunks = Callable[[], Iterator[Tensor]]
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Mean [d], leading eigenvectors [d, q], their eigenvalues [q] in falling order, sum of all eigenvalues."""
+    """Mean [d], leading eigenvectors [d, q], their eigenvalues [q] in falling order, the sum of them all."""
 
     mean: Tensor
     axes: Tensor
