@@ -12,7 +12,7 @@ from torch import Tensor
 from lvmbench_faces.draws import Floats
 
 SKIN = (  # ten swatches from light to dark, in the order of the Monk scale, evenly spaced to the eye
-    "#fdeee6", "#f7d7c1", "#efc4a2", "#e4b088", "#d39a70", "#bd8259", "#a06947", "#815137", "#623b29", "#46291e",
+    "#fdebe1", "#f7d7c1", "#efc4a2", "#e4b088", "#d39a70", "#bd8259", "#a06947", "#815137", "#623b29", "#46291e",
 )  # fmt: skip
 HAIR = ("#211b1c", "#6b4226", "#e3bd6a", "#b5481e", "#b9babf")  # as HAIR_COLORS
 IRIS = ("#6a3512", "#2f86dd", "#3f9f4a", "#8f979e")  # as EYE_COLORS

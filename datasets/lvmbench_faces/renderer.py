@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from types import MappingProxyType
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lvmbench_faces import face, features, hair, worn
-from lvmbench_faces.canvas import Canvas
+from lvmbench_faces.canvas import Canvas, Pose
+from lvmbench_faces.attributes import Mask
 from lvmbench_faces.draws import Floats
 from lvmbench_faces.face import Looks
 from lvmbench_faces.factors import FACIAL_HAIR, GLASSES, Table
+from lvmbench_faces.hair import LONG
 from lvmbench_faces.palette import colors, column
 
 VERSION = 1  # of the pictures: one more whenever a pixel changes
-PIXELS_AT_ONCE = 16 * 64 * 64  # what the temporaries of a layer may span and stay in a core's cache
+PIXELS_AT_ONCE = 64 * 64 * 64  # few enough to stay in a cache, enough to outweigh the cost of starting an operation
+KEPT = 30 << 20  # bytes
 
 
 @torch.no_grad()
@@ -31,58 +33,79 @@ def render(
     windowed: bool = True,
 ) -> Tensor:
     """Return the pictures of a table of factors: name -> [N] to uint8 [N, 3, size, size], on the CPU."""
-    n = len(table["age"])
+    n, where = len(table["age"]), torch.device(device)
+    pose, looks = _pose(table, where), _looks(table, eye_scale, background_std, where)
+    torch.empty(KEPT, dtype=torch.uint8)  # freed at once: glibc then keeps freed memory of up to this size at hand
     out = torch.empty(n, 3, size, size, dtype=torch.uint8)
-    for rows in _chunks(n, max(1, PIXELS_AT_ONCE // size**2)):
+    length = max(1, PIXELS_AT_ONCE // size**2)
+    for rows in (slice(start, start + length) for start in range(0, n, length)):
         part = {name: values[rows] for name, values in table.items()}
-        out[rows] = _paint(part, size, eye_scale, background_std, torch.device(device), windowed).cpu()
+        out[rows] = _paint(Canvas.of(pose.pick(rows), size, windowed=windowed), looks.pick(rows), part)
     return out
 
 
-def _chunks(n: int, length: int) -> Iterator[slice]:
-    return (slice(start, start + length) for start in range(0, n, length))
-
-
-def _paint(
-    table: Table, size: int, eye_scale: float, background_std: float, device: torch.device, windowed: bool
-) -> Tensor:
-    canvas = Canvas(size, _pose(table, device), windowed=windowed)
-    looks = _looks(table, eye_scale, background_std, device)
-    for layer in LAYERS:
-        layer(canvas, looks)
+def _paint(canvas: Canvas, looks: Looks, table: Table) -> Tensor:
+    for layer, who in LAYERS:
+        if who is None:
+            layer(canvas, looks)
+        elif (mask := who(table)).any():
+            rows = torch.from_numpy(mask.nonzero()[0]).to(canvas.rgb.device)
+            part = canvas.pick(rows)
+            layer(part, looks.pick(rows))
+            canvas.rgb[rows] = part.rgb
     return canvas.rgb.clamp_(0, 1).mul_(255).add_(0.5).to(torch.uint8)
 
 
-LAYERS = (
-    face.background,
-    hair.behind,
-    face.neck_and_clothes,
-    face.ears,
-    face.head,
-    features.age_lines,
-    features.nose,
-    hair.facial,
-    features.mouth,
-    hair.moustache,
-    features.eyes,
-    features.brows,
-    hair.front,
-    worn.glasses,
-    face.light,
+Layer = Callable[[Canvas, Looks], None]
+Who = Callable[[Table], Mask]
+
+
+def _long(table: Table) -> Mask:
+    return (table["bald"] == 0) & (table["hair_length"] > LONG)
+
+
+def _cropped(table: Table) -> Mask:
+    return (table["bald"] == 0) & (table["hair_length"] <= LONG)
+
+
+def _grows(*styles: str) -> Who:
+    return lambda table: np.isin(table["facial_hair"], [FACIAL_HAIR.index(style) for style in styles])
+
+
+LAYERS: tuple[tuple[Layer, Who | None], ...] = (  # from back to front, each with whom it is for
+    (face.background, None),
+    (hair.behind, _long),
+    (face.neck_and_clothes, None),
+    (face.ears, None),
+    (face.head, None),
+    (face.shine, lambda table: table["bald"] == 1),
+    (features.age_lines, None),
+    (features.nose, None),
+    (hair.stubble, _grows("stubble")),
+    (hair.beard, _grows("beard")),
+    (hair.goatee, _grows("goatee")),
+    (features.mouth, None),
+    (hair.moustache, _grows("moustache", "beard")),
+    (features.eyes, None),
+    (features.brows, None),
+    (hair.cropped, _cropped),
+    (hair.long, _long),
+    (hair.bangs, lambda table: (table["bald"] == 0) & (table["bangs"] == 1)),
+    (worn.glasses, lambda table: table["glasses"] > 0),
+    (face.light, None),
 )
 
 
-def _pose(table: Table, device: torch.device) -> dict[str, Tensor]:
-    pose = {
-        "x": table["pos_x"],
-        "y": table["pos_y"],
-        "scale": table["scale"],
-        "cos_roll": np.cos(table["roll"]),
-        "sin_roll": np.sin(table["roll"]),
-        "cos_azimuth": np.cos(table["azimuth"]),
-        "sin_azimuth": np.sin(table["azimuth"]),
-    }
-    return {name: _column(values, device) for name, values in pose.items()}
+def _pose(table: Table, device: torch.device) -> Pose:
+    return Pose(
+        x=_column(table["pos_x"], device),
+        y=_column(table["pos_y"] + 0.01, device),
+        scale=_column(table["scale"] * 1.12, device),
+        cos_roll=_column(np.cos(table["roll"]), device),
+        sin_roll=_column(np.sin(table["roll"]), device),
+        cos_azimuth=_column(np.cos(table["azimuth"]), device),
+        sin_azimuth=_column(np.sin(table["azimuth"]), device),
+    )
 
 
 def _column(values: Floats, device: torch.device) -> Tensor:
@@ -90,20 +113,18 @@ def _column(values: Floats, device: torch.device) -> Tensor:
 
 
 def _looks(table: Table, eye_scale: float, background_std: float, device: torch.device) -> Looks:
-    wears = {f"{name}_glasses": table["glasses"] == k for k, name in enumerate(GLASSES)}
-    grows = {name: table["facial_hair"] == k for k, name in enumerate(FACIAL_HAIR)}
+    old = (table["age"] - 18) / 62
     own: dict[str, Floats] = {
-        "old": (table["age"] - 18) / 62,
+        "old": old,
+        "lines": old**1.4,
         "female": 1 - table["male"],
-        "hairy": 1 - table["bald"],
-        "eye_scale": np.full(len(table["age"]), eye_scale),
+        "sunglasses": table["glasses"] == GLASSES.index("sun"),
+        "eye_scale": np.full(len(old), eye_scale),
         "turn": np.sin(table["azimuth"]),
         "light_x": np.sin(table["light_azimuth"]),
     }
-    traits = {**table, **wears, **grows, **own}
+    traits = {**table, **own}
     return Looks(
-        MappingProxyType({name: _column(values, device) for name, values in traits.items()}),
-        MappingProxyType(
-            {name: column(values, device) for name, values in colors(table, background_std).items()}
-        ),
+        {name: _column(values, device) for name, values in traits.items()},
+        {name: column(values, device) for name, values in colors(table, background_std).items()},
     )
