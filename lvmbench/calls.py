@@ -28,7 +28,11 @@ class Call:
 
 
 def _is_word(value: Any) -> bool:
-    return isinstance(value, str) and bool(_NAME.fullmatch(value)) and value.lower() not in {*_WORDS, "inf", "nan"}
+    return (
+        isinstance(value, str)
+        and bool(_NAME.fullmatch(value))
+        and value.lower() not in {*_WORDS, "inf", "nan"}
+    )
 
 
 def parse_calls(text: str) -> list[Call]:
@@ -57,9 +61,13 @@ def _arguments(inside: str, text: str) -> dict[str, list[Any]]:
         if equals:
             option = key.strip()
             if not option.isidentifier() or option in grid:
-                raise UsageError(f"'{option}' in '{text}' is {'given twice' if option in grid else 'no option name'}.")
+                raise UsageError(
+                    f"'{option}' in '{text}' is {'given twice' if option in grid else 'no option name'}."
+                )
         elif not option:
-            raise UsageError(f"'{part.strip()}' in '{text}' needs the name of its option: option={part.strip()}.")
+            raise UsageError(
+                f"'{part.strip()}' in '{text}' needs the name of its option: option={part.strip()}."
+            )
         grid.setdefault(option, []).append(_value(value if equals else part, text))
     return grid
 
@@ -73,7 +81,9 @@ def _value(source: str, text: str) -> Any:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         if _NAME.fullmatch(source):
             return source
-        raise UsageError(f"'{source}' in '{text}' is not a value: write a number, a word or a quoted text.") from None
+        raise UsageError(
+            f"'{source}' in '{text}' is not a value: write a number, a word or a quoted text."
+        ) from None
 
 
 def _split(inside: str, text: str) -> Iterable[str]:

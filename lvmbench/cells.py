@@ -30,7 +30,7 @@ from lvmbench.api import (
     Value,
     capabilities,
 )
-from lvmbench.catalog import Catalog
+from lvmbench.catalog import Catalog, Noun
 from lvmbench.environment import Phases, commit, hardware, versions
 from lvmbench.errors import LvmbenchError, NotApplicable, StoreError
 from lvmbench.evaluation import Evaluation
@@ -86,7 +86,8 @@ def run_cell(task: Task, catalog: Catalog, progress: Progress) -> Record | None:
     with store.claim(task.cell.fit_key) as mine:
         if not mine:
             return None
-        record, boots = blank(task, catalog), {}
+        record = blank(task, catalog)
+        boots: dict[str, Tensor] = {}
         phases = Phases(task.device)
         try:
             record, boots = _answer(task, catalog, store, phases, record, progress)
@@ -107,7 +108,8 @@ def run_cell(task: Task, catalog: Catalog, progress: Progress) -> Record | None:
 def blank(task: Task, catalog: Catalog | None = None) -> Record:
     """Return the record of a cell that has produced nothing yet."""
     cell = task.cell
-    names = (("model", cell.model), ("dataset", cell.dataset), *(("metric", m.name) for m in task.measures))
+    names: list[tuple[Noun, str]] = [("model", cell.model), ("dataset", cell.dataset)]
+    names += [("metric", measure.name) for measure in task.measures]
     origins = {f"{noun} {name}": catalog.get(noun, name).origin for noun, name in names} if catalog else {}
     return Record(
         fit_key=cell.fit_key,

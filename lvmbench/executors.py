@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Literal, Protocol
+from typing import IO, Any, Literal, Protocol
 
 from lvmbench.api import Record
 from lvmbench.catalog import Catalog
@@ -180,7 +180,7 @@ class _Worker:
         task, self.task = self.task, None
         return task
 
-    def read(self) -> Iterator[dict[str, object] | dict[str, int]]:
+    def read(self) -> Iterator[dict[str, Any]]:
         """Yield the events that came in; notes when the process has ended."""
         chunk = self.events.read(1 << 16)
         if chunk == b"":

@@ -69,7 +69,9 @@ def resolve(name: str, target: Callable[..., Any], given: Mapping[str, Any]) -> 
 def _explain(name: str, model: type[BaseModel], problem: Mapping[str, Any]) -> str:
     option = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"{name} has no option '{option}'.{nearest(option, model.model_fields)} {describe(name, model)}"
+        return (
+            f"{name} has no option '{option}'.{nearest(option, model.model_fields)} {describe(name, model)}"
+        )
     if problem["type"] == "missing":
         return f"{name} needs the option '{option}'."
     return f"{name}: {option} = {problem['input']!r}: {problem['msg']}."

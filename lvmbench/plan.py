@@ -54,7 +54,8 @@ class Spec:
         Raises:
             UsageError: if the file cannot be read, is no TOML, or has a key or value that does not exist.
         """
-        return _validated(cls, _toml(path), str(path))
+        found: Spec = _validated(cls, _toml(path), str(path))
+        return found
 
     def seed_list(self) -> list[int]:
         """Return the seeds: 0, 1, ... when only their number was asked."""
@@ -73,7 +74,8 @@ class Spec:
             return BUDGETS[self.budget]
         path = Path(self.budget)
         if path.suffix == ".toml":
-            return _validated(Budget, {"name": path.stem, **_toml(path)}, self.budget)
+            found: Budget = _validated(Budget, {"name": path.stem, **_toml(path)}, self.budget)
+            return found
         known = ", ".join(BUDGETS)
         raise UsageError(
             f"No budget '{self.budget}'.{nearest(self.budget, BUDGETS)} Known: {known}, or a .toml file."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Never
 
 from tqdm import tqdm
 
@@ -18,7 +19,7 @@ class Console:
     """Shows progress while cells run."""
 
     def __init__(self) -> None:
-        self.bar: tqdm[None] | None = None
+        self.bar: tqdm[Never] | None = None
         self.at: dict[str, tuple[str, float]] = {}
         self.finished = self.total = 0
 

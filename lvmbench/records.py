@@ -1,9 +1,9 @@
 """The store: one folder a fit, one immutable file a record, nothing ever half-written.
 
-    <store>/store.json                        the format of the store
-    <store>/<ab>/<fit key>/fit/               weights, codes, learning curve: safetensors and JSON
-    <store>/<ab>/<fit key>/<attempt>.json     a record; beside it its bootstrap replicates and its log
-    <store>/<ab>/<fit key>/lock               held by the process that works on the cell
+<store>/store.json                        the format of the store
+<store>/<ab>/<fit key>/fit/               weights, codes, learning curve: safetensors and JSON
+<store>/<ab>/<fit key>/<attempt>.json     a record; beside it its bootstrap replicates and its log
+<store>/<ab>/<fit key>/lock               held by the process that works on the cell
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -107,7 +107,9 @@ class Store:
         try:
             found = int(json.loads(path.read_text())["format"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path}: not an lvmbench store ({error}). Choose another folder with --results.") from None
+            raise StoreError(
+                f"{path}: not an lvmbench store ({error}). Choose another folder with --results."
+            ) from None
         if found > FORMAT:
             raise StoreError(
                 f"{path}: format {found} is newer than this lvmbench knows ({FORMAT}). Upgrade lvmbench, or choose "
@@ -120,7 +122,7 @@ class Store:
 
     def attempt(self, fit_key: str) -> Path:
         """Return the path of a new record of a fit; no two calls return the same."""
-        now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%f")
+        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
         return self.folder(fit_key) / f"{now}-{_owner()}-{uuid.uuid4().hex[:8]}.json"
 
     def write(self, path: Path, record: Record, replicates: Mapping[str, Any] | None = None) -> None:
@@ -191,7 +193,9 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             lock = (folder / "lock").open("w")
         except OSError as error:
-            raise StoreError(f"{folder}: results cannot be written here ({error.strerror or error}).") from error
+            raise StoreError(
+                f"{folder}: results cannot be written here ({error.strerror or error})."
+            ) from error
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -265,11 +269,15 @@ def from_json(blob: bytes, path: Path) -> Record:
         raw = json.loads(blob)
         found = raw.pop("format")
         if found > FORMAT:
-            raise StoreError(f"{path}: format {found} is newer than this lvmbench knows ({FORMAT}). Upgrade lvmbench.")
+            raise StoreError(
+                f"{path}: format {found} is newer than this lvmbench knows ({FORMAT}). Upgrade lvmbench."
+            )
         return _adapter().validate_python(raw)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise StoreError(f"{path}: not a whole record ({told}). Delete it, and run the same command again.") from None
+        raise StoreError(
+            f"{path}: not a whole record ({told}). Delete it, and run the same command again."
+        ) from None
 
 
 @cache

@@ -274,11 +274,7 @@ def _lines(group: Group, cards: Cards, by: str) -> Iterator[dict[str, Any]]:
     """Yield every figure of a group as one flat line."""
     for row in group.rows:
         for metric in group.metrics:
-            card, common = cards[metric], group.common(metric)
-            each = [(a,) for a in group.attributes(metric)] if by != "model" or common == (None,) else []
-            means = [common] if by != "attribute" and common not in ((), (None,)) else []
-            for attributes in [*means, *each]:
-                mean = len(attributes) > 1 or attributes in means
+            for name, attributes in _columns(group, metric, by):
                 yield {
                     "dataset": group.data,
                     "budget": group.budget["name"],
@@ -286,11 +282,23 @@ def _lines(group: Group, cards: Cards, by: str) -> Iterator[dict[str, Any]]:
                     "model": row.label,
                     "role": row.role,
                     "metric": metric,
-                    "attribute": f"mean of {len(attributes)}" if mean else attributes[0],
+                    "attribute": name,
                     **asdict(row.figure(metric, attributes)),
-                    "unit": card.unit,
-                    "better": card.better,
+                    "unit": cards[metric].unit,
+                    "better": cards[metric].better,
                 }
+
+
+def _columns(group: Group, metric: str, by: str) -> Iterator[tuple[str | None, Attributes]]:
+    """Yield what one metric is a number of: the mean over attributes, and each of them."""
+    common, each = group.common(metric), group.attributes(metric)
+    if each == (None,):
+        yield None, each
+        return
+    if by != "attribute" and common:
+        yield f"mean of {len(common)}", common
+    if by != "model":
+        yield from ((a, (a,)) for a in each)
 
 
 def _csv(lines: Sequence[dict[str, Any]]) -> str:

@@ -6,24 +6,17 @@ import pytest
 import lvmbench
 from lvmbench.catalog import Catalog, Plugin, modules_of, source_hash
 from lvmbench.errors import PluginError, UsageError
-
-
-def plugin(name, dist="dist-", version="1.0", reason="", **hooks):
-    module = types.ModuleType(name)
-    for hook, names in hooks.items():
-        function = lvmbench.hookimpl(lambda names=names: names)
-        setattr(module, hook, function)
-    return Plugin(name, dist + name if dist.endswith("-") else dist, version, name, reason, module)
+from tests_support import plugin
 
 
 def test_a_name_leads_to_its_entry_and_its_origin():
-    item = Catalog([plugin("a", lvmbench_models={"vae": "json:dumps"})]).get("model", "vae")
+    item = Catalog([plugin("a", models={"vae": "json:dumps"})]).get("model", "vae")
     assert item.origin == "dist-a 1.0"
     assert item.load() is __import__("json").dumps
 
 
 def test_an_unknown_name_is_told_with_the_nearest_and_all_that_are_known():
-    catalog = Catalog([plugin("a", lvmbench_models={"vae": 1, "beta-vae": 2})])
+    catalog = Catalog([plugin("a", models={"vae": 1, "beta-vae": 2})])
     with pytest.raises(
         UsageError, match=r"No model 'bta-vae'. Did you mean 'beta-vae'\? Known: vae, beta-vae."
     ):
@@ -36,15 +29,13 @@ def test_a_plugin_that_raises_hides_no_other():
 
     bad = types.ModuleType("bad")
     bad.lvmbench_models = lvmbench.hookimpl(broken)
-    catalog = Catalog(
-        [Plugin("bad", "dist-bad", "0.1", "bad", "", bad), plugin("good", lvmbench_models={"vae": 1})]
-    )
+    catalog = Catalog([Plugin("bad", "dist-bad", "0.1", "bad", "", bad), plugin("good", models={"vae": 1})])
     assert catalog.get("model", "vae").load() == 1
     assert [p.reason for p in catalog.broken] == ["RuntimeError: not today"]
 
 
 def test_a_misspelt_hook_breaks_its_plugin():
-    catalog = Catalog([plugin("typo", lvmbench_model={"vae": 1})])
+    catalog = Catalog([plugin("typo", model={"vae": 1})])
     assert "lvmbench_model" in catalog.broken[0].reason
 
 
@@ -61,9 +52,7 @@ def test_a_broken_plugin_that_is_asked_for_is_an_error_of_that_plugin():
 
 
 def test_two_plugins_with_one_name_are_both_named_and_can_be_told_apart():
-    catalog = Catalog(
-        [plugin("a", lvmbench_models={"vae": 1, "other": 3}), plugin("b", lvmbench_models={"vae": 2})]
-    )
+    catalog = Catalog([plugin("a", models={"vae": 1, "other": 3}), plugin("b", models={"vae": 2})])
     with pytest.raises(PluginError, match=r"dist-a 1.0 and dist-b 1.0. Say 'dist-a:vae' or 'dist-b:vae'"):
         catalog.get("model", "vae")
     assert catalog.get("model", "dist-b:vae").load() == 2
@@ -71,7 +60,7 @@ def test_two_plugins_with_one_name_are_both_named_and_can_be_told_apart():
 
 
 def test_a_target_that_cannot_be_imported_names_plugin_and_version():
-    catalog = Catalog([plugin("a", version="2.3", lvmbench_models={"vae": "nowhere:VAE"})])
+    catalog = Catalog([plugin("a", version="2.3", models={"vae": "nowhere:VAE"})])
     with pytest.raises(PluginError, match=r"model 'vae' of dist-a 2.3 cannot be loaded from 'nowhere:VAE'"):
         catalog.get("model", "vae").load()
 

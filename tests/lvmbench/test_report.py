@@ -1,0 +1,235 @@
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from lvmbench.aggregate import Figure, groups
+from lvmbench.api import Budget, Metric, Record, Score
+from lvmbench.plan import BUDGETS
+from lvmbench.records import Store
+from lvmbench.report import number, report
+from tests_support import catalog_of
+
+BUDGET = BUDGETS["quick"]
+
+
+def record(label="vae", seed=0, role="model", status="done", scores=(), budget=BUDGET, **changes):
+    cell = {
+        "label": label,
+        "seed": seed,
+        "role": role,
+        "dataset_label": "faces",
+        "fingerprint": "f",
+        "model_source": "s",
+        "device": "cpu",
+        "budget": vars(budget),
+    }
+    return Record(
+        f"{label}{seed}".encode().hex().ljust(32, "0"), cell, status, scores=tuple(scores), **changes
+    )
+
+
+def score(metric="auroc", attribute="Male", value=0.8, **changes):
+    return Score(metric, 1, "done", f"{metric}/{attribute}", attribute=attribute, value=value, **changes)
+
+
+@pytest.fixture
+def catalog():
+    compute = len
+    return catalog_of(
+        metrics={
+            "auroc": Metric(compute, "higher", headline=True, chance=0.5),
+            "elbo": Metric(compute, "higher", "nats"),
+            "mse": Metric(compute, "lower"),
+        }
+    )
+
+
+@pytest.fixture
+def keep(tmp_path):
+    """Store records with replicates around their values, as wide as is asked."""
+    store = Store.open(tmp_path)
+
+    def keep(*records, spread=0.01):
+        rng = np.random.default_rng(0)
+        shared = torch.from_numpy(rng.normal(size=1000))
+        for one in records:
+            boots = {
+                f"{s.metric}/{s.attribute or ''}": s.value + spread * shared for s in one.scores if s.value
+            }
+            store.write(store.attempt(one.fit_key), one, {k: v.float() for k, v in boots.items()})
+        return store.read().stored
+
+    return keep
+
+
+def test_seeds_become_one_row_with_their_mean(keep, catalog):
+    stored = keep(*(record(seed=s, scores=[score(value=0.7 + 0.1 * s)]) for s in range(3)))
+    (group,) = groups(stored)
+    figure = group.rows[0].figure("auroc", ("Male",))
+    assert figure.value == pytest.approx(0.8)
+    assert figure.seeds == 3
+    assert figure.low < 0.8 < figure.high
+
+
+def test_a_mean_over_attributes_takes_those_that_every_row_has(keep, catalog):
+    full = [score(attribute="Male", value=0.9), score(attribute="Bald", value=0.5)]
+    stored = keep(record("vae", scores=full), record("iwae", scores=full[:1]))
+    (group,) = groups(stored)
+    assert group.common("auroc") == ("Male",)
+    assert group.rows[0].figure("auroc", group.common("auroc")).value == pytest.approx(0.9)
+
+
+def test_the_newest_score_of_a_fit_counts(keep):
+    first, second = record(scores=[score(value=0.6)]), record(scores=[score(value=0.7)])
+    (group,) = groups(keep(first, second))
+    assert group.rows[0].figure("auroc", ("Male",)).value == pytest.approx(0.7)
+
+
+def test_other_data_budgets_and_devices_are_never_in_one_table(keep):
+    small = Budget("other", images=64)
+    assert len(groups(keep(record(scores=[score()]), record(scores=[score()], budget=small)))) == 2
+
+
+def pair(gap, **changes):
+    """Two models on three seeds, the second better by the gap."""
+    jitter = [0.0, 0.01, -0.01]
+    return [
+        record(label, seed, scores=[score(value=0.8 + shift + jitter[seed], **changes)])
+        for label, shift in (("vae", 0.0), ("iwae", gap))
+        for seed in range(3)
+    ]
+
+
+def test_the_best_is_marked_where_the_paired_difference_excludes_nothing(keep, catalog):
+    text = report(keep(*pair(0.02)), catalog)
+    assert "0.820" in next(line for line in text.splitlines() if line.startswith("iwae"))
+    assert "*" in next(line for line in text.splitlines() if line.startswith("iwae"))
+    assert "*" not in next(line for line in text.splitlines() if line.startswith("vae"))
+
+
+def test_no_best_is_marked_where_the_difference_may_be_none(keep, catalog):
+    records = pair(0.0)
+    records[4] = record("iwae", 1, scores=[score(value=0.83)])
+    text = report(keep(*records), catalog)
+    assert not any("*" in line for line in text.splitlines() if line.startswith(("vae", "iwae")))
+
+
+def test_lower_is_better_where_the_card_says_so(keep, catalog):
+    records = [
+        record(label, seed, scores=[Score("mse", 1, "done", "k", value=v)])
+        for label, v in (("vae", 0.5), ("iwae", 0.4))
+        for seed in range(3)
+    ]
+    text = report(keep(*records, spread=1e-6), catalog)
+    assert "*" in next(line for line in text.splitlines() if line.startswith("iwae"))
+
+
+def test_controls_never_win(keep, catalog):
+    records = [*pair(0.0), *(record("pca", s, "floor", scores=[score(value=0.99)]) for s in range(3))]
+    text = report(keep(*records), catalog)
+    assert "*" not in next(line for line in text.splitlines() if line.startswith("pca (floor)"))
+
+
+def test_an_attribute_stands_between_the_better_floor_and_the_ceiling(keep, catalog):
+    records = [
+        record("vae", scores=[score(value=0.8)]),
+        record("pca", role="floor", scores=[score(value=0.7)]),
+        record("random-encoder", role="floor", scores=[score(value=0.6)]),
+        record("supervised", role="ceiling", scores=[score(value=0.95)]),
+    ]
+    text = report(keep(*records), catalog, by="attribute")
+    line = next(line for line in text.splitlines() if line.startswith("Male"))
+    assert [float(word) for word in line.split() if word.startswith("0.") and "±" not in word] == [
+        0.7,
+        0.8,
+        0.95,
+    ]
+    assert "a code without information scores: auroc 0.5" in text
+
+
+def test_a_failed_cell_is_visible_with_its_reason(keep, catalog):
+    stored = keep(record("vae", scores=[score()]), record("iwae", status="failed", reason="RuntimeError: no"))
+    text = report(stored, catalog)
+    assert "failed" in next(line for line in text.splitlines() if line.startswith("iwae"))
+    assert "failed: iwae: every metric: RuntimeError: no" in text
+
+
+def test_what_does_not_apply_is_told_and_never_a_number(keep, catalog):
+    missing = Score("elbo", 1, "n/a", "k", reason="the model gives no log_weights")
+    there = Score("elbo", 1, "done", "k", value=-5.0)
+    text = report(keep(record("vae", scores=[there]), record("pca", scores=[missing])), catalog)
+    assert "n/a" in next(line for line in text.splitlines() if line.startswith("pca"))
+    assert "n/a: pca: every metric: the model gives no log_weights" in text
+
+
+def test_a_number_without_an_interval_says_so():
+    assert number(Figure(0.12345)) == "0.1235 ±–"
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "text"),
+    [
+        (0.81234, 0.00612, "0.812 ±0.006"),
+        (0.81234, 0.0123, "0.812 ±0.012"),
+        (-1234.5, 12.3, "-1,234 ±12"),
+        (104.26, 0.31, "104.26 ±0.31"),
+        (16.0, 0.0, "16.000 ±0.000"),
+    ],
+)
+def test_a_number_has_as_many_digits_as_its_interval_allows(value, half, text):
+    assert number(Figure(value, value - half, value + half)) == text
+
+
+def wide(n):
+    return [score(f"a-metric-with-a-long-name-{i}", None, float(i)) for i in range(n)]
+
+
+def test_tables_fit_into_a_hundred_columns(keep, catalog):
+    text = report(keep(*(record(label, scores=wide(20)) for label in ("vae", "beta-vae(beta=16)"))), catalog)
+    assert max(map(len, text.splitlines())) <= 100
+    assert all(f"a-metric-with-a-long-name-{i}" in text for i in range(20))
+
+
+def test_every_format_of_tabulate_is_drawn(keep, catalog):
+    from tabulate import tabulate_formats
+
+    stored = keep(*pair(0.02))
+    for fmt in tabulate_formats:
+        assert "0.820" in report(stored, catalog, fmt=fmt), fmt
+
+
+def test_csv_and_json_hold_every_figure_with_its_interval(keep, catalog):
+    stored = keep(*pair(0.02))
+    lines = json.loads(report(stored, catalog, fmt="json"))
+    assert {line["attribute"] for line in lines} == {"Male", "mean of 1"}
+    rows = list(csv.DictReader(io.StringIO(report(stored, catalog, fmt="csv"))))
+    assert [float(row["value"]) for row in rows] == [line["value"] for line in lines]
+    assert all(row["low"] and row["high"] and row["better"] == "higher" for row in rows)
+
+
+def test_a_fit_that_has_not_converged_is_marked(keep, catalog):
+    stored = keep(
+        record("vae", scores=[score()], converged=False), record("iwae", scores=[score()], converged=True)
+    )
+    lines = {
+        line.split()[0]: line.split() for line in report(stored, catalog, by="model").splitlines() if line
+    }
+    assert "no" in lines["vae"]
+    assert "yes" in lines["iwae"]
+
+
+def test_a_record_whose_replicates_are_lost_still_has_its_value(keep, catalog):
+    stored = keep(record(scores=[score()]))
+    stored[0].replicates.unlink()
+    (group,) = groups(stored)
+    figure = group.rows[0].figure("auroc", ("Male",))
+    assert (figure.value, figure.low) == (0.8, None)
+
+
+def test_a_metric_whose_plugin_is_gone_keeps_its_numbers(keep):
+    text = report(keep(record(scores=[score("unheard-of", None, 3.0)])), catalog_of())
+    assert "unheard-of" in text
