@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from lvmbench.errors import UsageError
 
 _NAME = re.compile(r"[A-Za-z_][\w.:/+-]*")
+_MARKS = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(?P<open>["'])|[(){}\[\],]""", re.DOTALL)
 _WORDS = {"true": True, "false": False, "none": None}
 
 
@@ -86,26 +87,19 @@ def _value(source: str, text: str) -> Any:
         ) from None
 
 
-def _split(inside: str, text: str) -> Iterable[str]:
+def _split(inside: str, text: str) -> list[str]:
     """Split at the commas that stand in no bracket and no quotes."""
-    parts, depth, quote, start, escaped = [], 0, "", 0, False
-    for i, c in enumerate(inside):
-        if quote:
-            quote = "" if c == quote and not escaped else quote
-            escaped = c == "\\" and not escaped
-        elif c in "\"'":
-            quote = c
-        elif c in "([{":
-            depth += 1
-        elif c in ")]}":
-            depth -= 1
-            if depth < 0:
-                break
-        elif c == "," and depth == 0:
-            parts.append(inside[start:i])
-            start = i + 1
+    parts, depth, start = [], 0, 0
+    for mark in _MARKS.finditer(inside):
+        if mark["open"]:
+            raise UsageError(f"'{text}' has an open quote.")
+        depth += (mark[0] in "([{") - (mark[0] in ")]}")
+        if depth < 0:
+            break
+        if mark[0] == "," and depth == 0:
+            parts.append(inside[start : mark.start()])
+            start = mark.end()
     parts.append(inside[start:])
-    if depth or quote or any(not part.strip() for part in parts):
-        fault = "an open quote" if quote else "a bracket too many or too few" if depth else "an empty place"
-        raise UsageError(f"'{text}' has {fault}.")
+    if depth or any(not part.strip() for part in parts):
+        raise UsageError(f"'{text}' has {'a bracket too many or too few' if depth else 'an empty place'}.")
     return parts

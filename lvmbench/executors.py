@@ -113,25 +113,34 @@ class Processes:
     ) -> Iterator[Outcome]:
         """Yield what became of a worker's task since the last look."""
         for event in worker.read() if ready else ():
-            if event["event"] == "progress" and worker.task:
-                on_progress(worker.task, event["phase"], event["done"], event["total"])
-            elif event["event"] == "ready":
-                worker.start_clock()
-            elif event["event"] == "broken":
-                raise StoreError(event["reason"])
-            elif event["event"] == "busy" and (task := worker.release()):
-                time.sleep(BUSY_PAUSE if not waiting else 0)
-                waiting.append(task)
-            elif event["event"] == "done" and (task := worker.release()):
-                yield Outcome(task, "done")
-        if worker.ended:
+            yield from self._hear(worker, event, waiting, on_progress)
+        late = self.timeout is not None and worker.seconds > self.timeout + worker.grace
+        if worker.ended or (worker.task and late):
             worker.stop()
             if task := worker.release():
-                yield Outcome(task, "died", worker.epitaph())
-        elif worker.task and self.timeout is not None and worker.seconds > self.timeout + worker.grace:
-            worker.stop()
-            if task := worker.release():
-                yield Outcome(task, "timeout", f"still running after {self.timeout:g} s (--timeout)")
+                told = (
+                    worker.epitaph()
+                    if worker.ended
+                    else f"still running after {self.timeout:g} s (--timeout)"
+                )
+                yield Outcome(task, "died" if worker.ended else "timeout", told)
+
+    def _hear(
+        self, worker: _Worker, event: dict[str, Any], waiting: deque[Task], on_progress: OnProgress
+    ) -> Iterator[Outcome]:
+        """Yield what an event says of a worker's task."""
+        kind = event["event"]
+        if kind == "ready":
+            worker.start_clock()
+        elif kind == "broken":
+            raise StoreError(event["reason"])
+        elif kind == "progress" and worker.task:
+            on_progress(worker.task, event["phase"], event["done"], event["total"])
+        elif kind == "done" and (task := worker.release()):
+            yield Outcome(task, "done")
+        elif kind == "busy" and (task := worker.release()):
+            time.sleep(0 if waiting else BUSY_PAUSE)
+            waiting.append(task)
 
 
 class _Worker:
@@ -141,7 +150,7 @@ class _Worker:
         read_end, write_end = os.pipe()
         self.events: IO[bytes] = os.fdopen(read_end, "rb", buffering=0)
         os.set_blocking(read_end, False)
-        self.complaints = tempfile.TemporaryFile()  # what it prints before its first cell
+        self.complaints = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop); what it prints before a cell
         self.process = subprocess.Popen(
             [sys.executable, "-m", "lvmbench.worker", str(write_end)],
             stdin=subprocess.PIPE,

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import random
 import signal
@@ -150,7 +151,7 @@ def _workers_of(path):
     for entry in Path("/proc").glob("[0-9]*/environ"):
         try:
             line = (entry.parent / "cmdline").read_bytes()
-            logs = [os.readlink(f) for f in (entry.parent / "fd").iterdir()]
+            logs = [str(f.readlink()) for f in (entry.parent / "fd").iterdir()]
         except OSError:
             continue
         if b"lvmbench.worker" in line and any(str(path) in log for log in logs):
@@ -164,10 +165,8 @@ def kill_at_random(path, whom, patience):
     time.sleep(random.uniform(0, patience))
     victims = [process.pid] if whom == "main" else _workers_of(path)[:1]
     for victim in victims:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(victim, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     process.communicate(timeout=300)
     return process.returncode
 
@@ -179,7 +178,7 @@ def check_kills(tmp_path, times):
     stormy = tmp_path / "stormy"
     for i in range(times):
         kill_at_random(stormy, "main" if i % 2 else "worker", patience=12)
-        _wait_for(lambda: not _workers_of(stormy), seconds=30)
+        _wait_for(lambda path=stormy: not _workers_of(path), seconds=30)
         reading = Store(stormy).read()
         assert not reading.problems
         assert all(s.record.status == "done" for s in reading.stored)
