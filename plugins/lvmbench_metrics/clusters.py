@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lvmbench import Attribute, Estimate, Evaluation, NotApplicable, metric
 from lvmbench_metrics.agreement import Contributions
-from lvmbench_metrics.codes import class_labels, finite_codes, with_classes
+from lvmbench_metrics.codes import class_labels, finite_codes, weights_of, with_classes
 from lvmbench_metrics.kmeans import assign, kmeans
 
 SEEDS = 10
@@ -74,12 +74,12 @@ def _agreement(ev: Evaluation, k: K, view: str) -> dict[str, Scores]:
 
 def _clusters(ev: Evaluation, k: int, view: str) -> Tensor:
     """Return the clusters of the test rows, from centres learned on training rows: [S, N]."""
-    train = finite_codes(ev, "train", view)
+    train = finite_codes(ev, "train", view).float()
     if k > len(train):
         raise NotApplicable(f"{k} clusters of {len(train)} training rows")
     centre = train.mean(0)
     found = kmeans(train - centre, k, SEEDS, ev.generator(f"k-means/{k}/{view}"))
-    return assign(finite_codes(ev, "test", view) - centre, found.centres)
+    return assign(finite_codes(ev, "test", view).float() - centre, found.centres)
 
 
 def _against(ev: Evaluation, attribute: Attribute, clusters: Tensor, labels: Tensor, k: int) -> Scores:
@@ -91,7 +91,7 @@ def _against(ev: Evaluation, attribute: Attribute, clusters: Tensor, labels: Ten
         return dict.fromkeys(names, nothing)
     contributions = Contributions(clusters[:, present], labels, k, attribute.n_classes)
     one = contributions.scores(torch.ones(1, len(labels), dtype=torch.float64, device=labels.device))
-    many = contributions.scores(ev.weights()[:, present])
+    many = contributions.scores(weights_of(ev, present))
     return {
         name: Estimate(
             float(getattr(one, name).mean()), replicates=getattr(many, name).mean(1), n=len(labels)

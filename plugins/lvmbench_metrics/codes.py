@@ -30,6 +30,15 @@ def class_labels(ev: Evaluation, split: SplitName) -> Tensor:
     return ev.labels(split).nan_to_num(nan=-1).round().long()
 
 
+def weights_of(ev: Evaluation, rows: Tensor) -> Tensor:
+    """Return the bootstrap weights of some test rows, by index or mask: [n] -> [R, n]."""
+    return ev.shared(_weights_by_row)[rows].T
+
+
+def _weights_by_row(ev: Evaluation) -> Tensor:
+    return ev.weights().T.contiguous()  # [N, R]: to pick rows is then to copy whole stretches of memory
+
+
 def with_classes(ev: Evaluation) -> list[Attribute]:
     """Return the attributes whose labels are classes.
 

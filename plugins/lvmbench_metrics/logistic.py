@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, softplus
@@ -29,20 +31,21 @@ def losses(scores: Tensor, labels: Tensor) -> Tensor:
     return torch.where(labels >= 0, loss, 0)
 
 
-def fit(x: Tensor, labels: Tensor, classes: int, strength: float, start: Tensor | None = None) -> Tensor:
-    """Return the weights of least |w|²/2 + strength × (sum of losses): [N, D + 1], [N, T] -> [T, D + 1, O].
+def fit(x: Tensor, labels: Tensor, classes: int, strengths: Sequence[float]) -> Tensor:
+    """Return the weights of least |w|²/2 + strength × total loss: [N, D + 1], [N, T] -> [S, T, D + 1, O].
 
     The last column of x is 1 and its weight, the intercept, is free, as in scikit-learn. Labels of -1 are
     missing. The columns of x should be uncorrelated: the search is scaled by their mean squares.
     """
+    tasks, outputs = labels.shape[1], 1 if classes == 2 else classes
+    labels = labels.repeat(1, len(strengths))  # each strength is one more problem: wide GEMMs, few of them
+    strength = x.new_tensor(strengths).repeat_interleave(tasks)[:, None]
     present = labels >= 0
     n = present.sum(0).clamp(min=1).to(x)
     penalty = x.new_ones(len(n), x.shape[1]) / (strength * n[:, None])
     penalty[:, -1] = 0
-    outputs = 1 if classes == 2 else classes
-    curvature = (
-        x.square().mean(0) * (0.25 if outputs == 1 else 0.5) + penalty
-    )  # an upper bound (Böhning 1992)
+    # an upper bound (Böhning 1992)
+    curvature = x.square().mean(0) * (0.25 if outputs == 1 else 0.5) + penalty
     scale = curvature.clamp(min=1e-12).rsqrt()[:, :, None]
     targets = (labels == 1)[:, :, None].to(x) if outputs == 1 else one_hot(labels.clamp(min=0), classes).to(x)
     each = (present / n)[:, :, None]
@@ -57,8 +60,8 @@ def fit(x: Tensor, labels: Tensor, classes: int, strength: float, start: Tensor 
         value = (losses(z, labels) / n).sum(0) + (pull * w).sum((1, 2)) / 2
         return value, (gradient * scale).flatten(1)
 
-    first = _prior(labels, x, classes) if start is None else start
-    return minimise(objective, (first / scale).flatten(1)).view(shape) * scale
+    found = minimise(objective, (_prior(labels, x, classes) / scale).flatten(1)).view(shape) * scale
+    return found.view(len(strengths), tasks, *shape[1:])
 
 
 def _prior(labels: Tensor, x: Tensor, classes: int) -> Tensor:

@@ -10,17 +10,19 @@ from torch import Tensor
 
 from lvmbench import Attribute, Estimate, Evaluation, NotApplicable, metric
 from lvmbench_metrics import auroc as rank
-from lvmbench_metrics.codes import SPLITS, class_labels, class_name, with_classes
+from lvmbench_metrics.codes import SPLITS, class_labels, class_name, weights_of, with_classes
 from lvmbench_metrics.features import Features, features
 from lvmbench_metrics.logistic import fit, logits, losses
 from lvmbench_metrics.ridge import ridge
 
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # C of scikit-learn: weight of the data against |w|²/2
+STRENGTHS = (1e-3, 1e-2, 1e-1)  # C of scikit-learn: weight of the data against |w|²/2
 
 Scores = dict[str, Estimate | NotApplicable]
 
 
-@metric(better="higher", needs=("codes",), bounds=(0, 1), chance=0.5, paper="Hanley & McNeil 1982")
+@metric(
+    better="higher", needs=("codes",), bounds=(0, 1), chance=0.5, paper="Hanley & McNeil 1982", headline=True
+)
 def auroc(ev: Evaluation, *, view: str = "mean") -> Scores:
     """Return the probe's area under the ROC curve, for more than two classes the mean of one-versus-rest."""
     return {name: _auroc(ev, probe) for name, probe in ev.shared(_probes, view=view).items()}
@@ -36,7 +38,7 @@ def balanced_accuracy(ev: Evaluation, *, view: str = "mean") -> Scores:
     return {name: _balanced_accuracy(ev, probe) for name, probe in ev.shared(_probes, view=view).items()}
 
 
-@metric(better="higher", needs=("codes",), bounds=(None, 1), chance=0.0)
+@metric(better="higher", needs=("codes",), bounds=(None, 1), chance=0.0, headline=True)
 def r2(ev: Evaluation, *, view: str = "mean") -> Scores:
     """Return 1 - (squared error of a ridge regression) / (that of the training mean), for each number."""
     numbers = [a for a in ev.schema.attributes if a.is_number]
@@ -116,11 +118,9 @@ def _fit_group(x: Features, labels: dict[str, Labels], classes: int) -> Probes:
     train, val = (torch.stack([of[s] for of in labels.values()], dim=1) for s in ("train", "val"))
     counts = torch.stack([(train == c).sum(0) for c in range(classes)], dim=1)  # [T, C]
     learned = torch.where((val >= 0) & counts.T.gather(0, val.clamp(min=0)).bool(), val, -1)
-    path = [fit(x.train, train, classes, STRENGTHS[0])]
-    for strength in STRENGTHS[1:]:
-        path.append(fit(x.train, train, classes, strength, start=path[-1]))
-    loss = torch.stack([losses(logits(x.val, w), learned).sum(0) for w in path])  # [S, T]
-    weights = torch.stack(path)[loss.argmin(0), torch.arange(len(labels), device=loss.device)]
+    tried = fit(x.train, train, classes, STRENGTHS)
+    loss = torch.stack([losses(logits(x.val, weights), learned).sum(0) for weights in tried])  # [S, T]
+    weights = tried[loss.argmin(0), torch.arange(len(labels), device=loss.device)]
     val_scores, test_scores = logits(x.val, weights), logits(x.test, weights)
     return {
         name: _probe(val_scores[:, t], test_scores[:, t], of, counts[t])
@@ -178,13 +178,9 @@ def _balanced_accuracy(ev: Evaluation, probe: Probe | NotApplicable) -> Estimate
 
 def _estimate(ev: Evaluation, probe: Probe, under: Callable[[Tensor], Tensor]) -> Estimate:
     """Return a score of a probe's test rows under equal weights, and under the bootstrap's."""
-    weights = ev.shared(_weights_by_row)[probe.rows].T
+    weights = weights_of(ev, probe.rows)
     value = under(torch.ones_like(weights[:1]))
     return Estimate(float(value), replicates=under(weights), n=len(probe.rows))
-
-
-def _weights_by_row(ev: Evaluation) -> Tensor:
-    return ev.weights().T.contiguous()  # [N, R]: to leave rows out is then to skip memory
 
 
 def best_threshold(scores: Tensor, positive: Tensor) -> float:
@@ -217,5 +213,5 @@ def _r2(ev: Evaluation, x: Features, column: int) -> Estimate | NotApplicable:
         squares = w.double() @ errors
         return 1 - squares[:, 0] / squares[:, 1]
 
-    boot = ev.shared(_weights_by_row)[present["test"]].T
+    boot = weights_of(ev, present["test"])
     return Estimate(float(under(torch.ones_like(boot[:1]))), replicates=under(boot), n=len(test))

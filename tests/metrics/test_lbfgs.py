@@ -56,7 +56,7 @@ def data():
 @pytest.mark.parametrize("strength", [1e-3, 1.0])
 def test_binary_fits_agree_with_scikit_learn(data, strength):
     x, labels, _ = data
-    weights = fit(x, labels, 2, strength)
+    weights = fit(x, labels, 2, [7.0, strength])[1]
     for t in range(2):
         reference = LogisticRegression(C=strength, tol=1e-10, max_iter=5000).fit(x[:, :-1], labels[:, t])
         expected = [*reference.coef_[0], *reference.intercept_]
@@ -66,7 +66,7 @@ def test_binary_fits_agree_with_scikit_learn(data, strength):
 def test_a_fit_of_three_classes_gives_the_probabilities_of_scikit_learn(data):
     x, _, labels = data
     reference = LogisticRegression(C=0.1, tol=1e-10, max_iter=5000).fit(x[:, :-1], labels[:, 0])
-    ours = logits(x, fit(x, labels, 3, 0.1))[:, 0].softmax(1)
+    ours = logits(x, fit(x, labels, 3, [0.1])[0])[:, 0].softmax(1)
     assert np.abs(ours.numpy() - reference.predict_proba(x[:, :-1])).max() < 1e-4
 
 
@@ -75,7 +75,7 @@ def test_rows_without_a_label_are_as_if_they_were_not_there(data):
     masked = labels.clone()
     masked[::3] = -1
     kept = torch.arange(400) % 3 != 0
-    found, expected = fit(x, masked, 2, 0.1), fit(x[kept], labels[kept], 2, 0.1)
+    found, expected = fit(x, masked, 2, [0.1])[0], fit(x[kept], labels[kept], 2, [0.1])[0]
     assert (found - expected).abs().max() < 1e-4
     assert (losses(logits(x, found), masked)[::3] == 0).all()
 

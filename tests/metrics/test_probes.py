@@ -91,7 +91,7 @@ def test_the_probe_of_two_classes_scores_as_scikit_learns(coded):
     mean, std = x["train"].mean(0), x["train"].std(0, correction=0)
     fits = [
         LogisticRegression(C=c, tol=1e-8).fit((x["train"] - mean) / std, y["train"])
-        for c in (1e-3, 1e-2, 0.1, 1)
+        for c in (1e-3, 1e-2, 0.1)
     ]
     best = min(fits, key=lambda fit: log_loss(y["val"], fit.predict_proba((x["val"] - mean) / std)))
     expected = roc_auc_score(y["test"], best.decision_function((x["test"] - mean) / std))
