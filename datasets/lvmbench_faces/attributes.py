@@ -13,6 +13,7 @@ from lvmbench_faces.draws import Floats
 from lvmbench_faces.factors import EYE_COLORS, FACIAL_HAIR, GLASSES, HAIR_COLORS, OLD, SMILE, TRAIT, Table
 
 Mask = NDArray[np.bool_]
+Seen = Callable[[Table], Mask]
 SKIN_CLASSES = ("swatch 1-2", "swatch 3-4", "swatch 5-6", "swatch 7-8", "swatch 9-10")
 PALE = 0.03758  # 4.29 % of the celeba distribution of skin_tone lie below, as in CelebA
 OPEN = 0.3  # the middle of the gap of mouth_open
@@ -26,7 +27,7 @@ class Rule:
     factor: str
     text: str
     label: Callable[[Table], Floats | Mask]
-    seen: Callable[[Table], Mask] | None = None
+    seen: Seen | None = None
 
     def labels(self, table: Table) -> Floats:
         """Return the labels of some faces, NaN where the picture cannot show it: [N]."""
@@ -35,18 +36,18 @@ class Rule:
 
 
 def _has_hair(table: Table) -> Mask:
-    return table["bald"] == 0
+    return np.asarray(table["bald"] == 0)
 
 
 def _shows_hairline(table: Table) -> Mask:
-    return (table["bald"] == 0) & (table["bangs"] == 0)
+    return np.asarray((table["bald"] == 0) & (table["bangs"] == 0))
 
 
 def _shows_eyes(table: Table) -> Mask:
-    return table["glasses"] != GLASSES.index("sun")
+    return np.asarray(table["glasses"] != GLASSES.index("sun"))
 
 
-NOTES = {
+NOTES: dict[Seen, str] = {
     _has_hair: "missing on a bald head",
     _shows_hairline: "missing on a bald head and under bangs",
     _shows_eyes: "missing behind sunglasses",
@@ -58,7 +59,7 @@ def _binary(
     factor: str,
     text: str,
     label: Callable[[Table], Mask],
-    seen: Callable[[Table], Mask] | None = None,
+    seen: Seen | None = None,
 ) -> Rule:
     return Rule(Attribute(name, "binary", note=NOTES[seen] if seen else ""), factor, text, label, seen)
 
@@ -69,15 +70,15 @@ def _is(name: str, factor: str, classes: tuple[str, ...], value: str) -> Rule:
     return _binary(name, factor, f"{factor} is {value}", lambda t: t[factor] == number, seen)
 
 
-def _flag(name: str, factor: str, seen: Callable[[Table], Mask] | None = None) -> Rule:
+def _flag(name: str, factor: str, seen: Seen | None = None) -> Rule:
     return _binary(name, factor, f"{factor} is yes", lambda t: t[factor] == 1, seen)
 
 
-def _above(name: str, factor: str, threshold: float, seen: Callable[[Table], Mask] | None = None) -> Rule:
+def _above(name: str, factor: str, threshold: float, seen: Seen | None = None) -> Rule:
     return _binary(name, factor, f"{factor} > {threshold:g}", lambda t: t[factor] > threshold, seen)
 
 
-def _class(name: str, classes: tuple[str, ...], seen: Callable[[Table], Mask]) -> Rule:
+def _class(name: str, classes: tuple[str, ...], seen: Seen) -> Rule:
     attribute = Attribute(name, "categorical", classes, note=NOTES[seen])
     return Rule(attribute, name, f"{name} itself", lambda t: t[name], seen)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from lvmbench import Schema, Split
 from lvmbench_faces import cache
 from lvmbench_faces.attributes import ATTRIBUTES, labels
-from lvmbench_faces.factors import FACTORS, Table, draw, redraw
+from lvmbench_faces.factors import Table, draw, redraw
 from lvmbench_faces.renderer import VERSION, render
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Faces:
         eye_scale: Annotated[float, Field(ge=0.8, le=1.5)] = 1.2,
         background_std: Annotated[float, Field(ge=0, le=0.25)] = 0.06,
     ) -> None:
+        self.mode = mode
         self.size, self.seed, self.eye_scale, self.background_std = size, seed, eye_scale, background_std
         self.dial = {"celeba": 1.0, "independent": 0.0, "correlated": rho}[mode]
         self.schema = Schema(shape=(3, size, size), pixels="gaussian", attributes=ATTRIBUTES)

@@ -28,13 +28,13 @@ def uniforms(seed: int, name: str, rows: Rows) -> Floats:
 
 def _stream(seed: int, name: str) -> np.random.Philox:
     digest = hashlib.sha256(name.encode()).digest()
-    return np.random.Philox(key=[seed, int.from_bytes(digest[:8], "big")])
+    return np.random.Philox(key=np.array([seed, int.from_bytes(digest[:8], "big")], dtype=np.uint64))
 
 
 def pick(u: Floats, weights: Floats) -> Floats:
     """Return the class that a uniform falls into: u [N], weights [N, K] or [K], rows that sum to 1 -> [N]."""
     edges = np.cumsum(np.broadcast_to(weights, (len(u), weights.shape[-1])), axis=1)[:, :-1]
-    return (u[:, None] >= edges).sum(axis=1).astype(np.float64)
+    return np.asarray((u[:, None] >= edges).sum(axis=1), dtype=np.float64)
 
 
 def between(u: Floats, low: float, high: float) -> Floats:

@@ -31,7 +31,7 @@ class Looks:
 
 def half_width(f: Looks) -> Tensor:
     """Return half the width of a face at its cheeks: [B, 1, 1]."""
-    return 0.415 + 0.015 * f["male"] + 0.055 * f["chubby"]
+    return 0.415 + 0.015 * f["male"] + 0.075 * f["chubby"]
 
 
 def outline(w: Window, f: Looks) -> Tensor:
@@ -96,10 +96,10 @@ def head(canvas: Canvas, f: Looks) -> None:
     w.blend(cover.mul_(edge), f.colors["shadow"])
     w = canvas.rows(0.0, 0.45)
     blush = ellipse(w.u.abs() - 0.25, w.y - 0.20 + 0.02 * f["smile"], 0.11, 0.085)
-    w.paint(blush, f.colors["blush"], 0.30 + 0.12 * f["smile"].clamp(min=0), 0.16)
+    w.paint(blush, f.colors["blush"], (0.34 + 0.20 * f["smile"].clamp(min=0)) * (1 - 0.7 * f["old"]), 0.16)
     w = canvas.rows(0.4, 0.7)
     fold = arc(w.u, w.y - chin(f) + 0.075, 0.21, -0.07, 0.02)
-    w.paint(fold, f.colors["fold"], 0.65 * (f["chubby"] - 0.3).clamp(min=0), 0.02)
+    w.paint(fold, f.colors["fold"], 0.95 * (f["chubby"] - 0.3).clamp(min=0), 0.02)
 
 
 def shine(canvas: Canvas, f: Looks) -> None:

@@ -131,7 +131,7 @@ def _mouth_open(table: Table) -> Floats:
     smiling = np.asarray(SMILING)[cell(table)]
     both = np.sqrt(smiling * (1 - smiling) * opened * (1 - opened)) * 0.54
     smiles = table["smile"] > SMILE.threshold
-    return np.where(smiles, opened + both / smiling, opened - both / (1 - smiling))
+    return np.asarray(np.where(smiles, opened + both / smiling, opened - both / (1 - smiling)))
 
 
 SMILE = Levels((-0.25, 0.15), (0.55, 1.0))

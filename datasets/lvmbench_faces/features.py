@@ -20,7 +20,7 @@ def eyes(canvas: Canvas, f: Looks) -> None:
     x = w.u.abs().sub_(EYE_X)
     rest = 1 - (x / half).square_()
     upper = 0.074 * k * (1 - 0.60 * f["eye_narrow"]) * (1 - 0.22 * f["old"])
-    lower = 0.052 * k * (1 - 0.55 * f["eye_narrow"]) * (1 - 0.25 * f["smile"].clamp(min=0))
+    lower = 0.052 * k * (1 - 0.55 * f["eye_narrow"]) * (1 - 0.45 * f["smile"].clamp(min=0))
     lid = rest * -upper
     ball = both(lid - w.y, w.y - rest.mul_(lower))
     w.paint(ellipse(x, w.y + 0.03, half * 1.25, 0.11), f.colors["shadow"], 0.45, 0.06)
@@ -56,9 +56,9 @@ def brows(canvas: Canvas, f: Looks) -> None:
     w = canvas.rows(-0.36, 0.0, 0.45)
     x = w.u.abs().sub_(EYE_X)
     arch = 0.018 + 0.055 * f["brow_arch"]
-    rise = BROW + 0.030 * f["male"] - 0.015 * f["smile"] - 0.5 * arch
+    rise = BROW + 0.030 * f["male"] + 0.020 * f["old"] - 0.015 * f["smile"] - 0.5 * arch
     y = (x * (0.10 - 0.12 * f["old"])).add_(w.y).sub_(rise)
-    thick = 0.017 + 0.040 * f["brow_weight"] + 0.010 * f["male"]
+    thick = 0.015 + 0.055 * f["brow_weight"] + 0.007 * f["male"]
     w.paint(arc(x, y, 0.135 + 0.02 * f["brow_weight"], arch, thick), f.colors["brow"], 0.95)
 
 
@@ -67,30 +67,33 @@ def nose(canvas: Canvas, f: Looks) -> None:
     w = canvas.rows(-0.2, 0.36, 0.45)
     size = f["nose_size"]
     u = w.u - (0.05 + 0.03 * size) * f["turn"]
-    y = w.y - NOSE - 0.03 * size
-    wide = 0.060 + 0.060 * size
+    y = w.y - NOSE - 0.045 * size + 0.01
+    wide = 0.055 + 0.080 * size
     side = -f["light_x"].sign()
-    bridge = arc(w.y - 0.03, u - side * (0.045 + 0.02 * size), 0.16, 0.02, 0.018)
+    bridge = arc(w.y - 0.03, u - side * (0.040 + 0.035 * size), 0.16, 0.02, 0.016 + 0.008 * size)
     w.paint(bridge, f.colors["shadow"], 0.5, 0.04)
     w = canvas.rows(0.05, 0.36, 0.45)
     u, y = (t[:, -w.y.shape[1] :] for t in (u, y))
-    wings = ellipse(u.abs().sub_(wide * 0.82), y, wide * 0.48, 0.040 + 0.016 * size)
+    wings = ellipse(u.abs().sub_(wide * 0.82), y, wide * 0.48, 0.038 + 0.026 * size)
     w.paint(wings, f.colors["shadow"], 0.8, 0.02)
-    w.paint(ellipse(u, y, wide * 0.72, 0.05 + 0.016 * size), f.colors["skin"], 0.95, 0.03)
+    w.paint(ellipse(u, y, wide * 0.72, 0.046 + 0.026 * size), f.colors["skin"], 0.95, 0.03)
     w.paint(ellipse(u, y + 0.02, 0.032 + 0.02 * size, 0.03), f.colors["glow"], 0.75, 0.05)
-    y = y - (0.036 + 0.012 * size)
-    w.paint(arc(u, y - 0.016, wide, -0.03, 0.014), f.colors["fold"], 0.75)
-    w.paint(ellipse(u.abs().sub_(wide * 0.5), y, 0.024 + 0.012 * size, 0.014), f.colors["fold"] * 0.55)
+    y = y - (0.034 + 0.020 * size)
+    w.paint(arc(u, y - 0.016, wide, -0.03, 0.012 + 0.010 * size), f.colors["fold"], 0.8)
+    w.paint(
+        ellipse(u.abs().sub_(wide * 0.5), y, 0.022 + 0.020 * size, 0.013 + 0.008 * size),
+        f.colors["fold"] * 0.55,
+    )
 
 
 def mouth(canvas: Canvas, f: Looks) -> None:
     """Draw the mouth between two curves that rise at the corners when it smiles."""
     w = canvas.rows(MOUTH - 0.20, MOUTH + 0.30, 0.45)
     smile, opened = f["smile"] + 0.17, f["mouth_open"]
-    half = 0.135 + 0.050 * smile.clamp(min=0) + 0.01 * f["male"]
+    half = 0.130 + 0.065 * smile.clamp(min=0) + 0.01 * f["male"]
     t = (w.u / half).square_()
     rest = 1 - t
-    y = (t * (0.100 * smile)).add_(w.y).sub_(MOUTH + 0.030 * smile)
+    y = (t * (0.115 * smile)).add_(w.y).sub_(MOUTH + 0.035 * smile)
     lip = (0.030 + 0.034 * f["lip_size"]) * (1 - 0.45 * f["old"])
     sunk = y - (0.095 * opened + 1.35 * lip)
     ends = w.u.abs().sub_(half)
@@ -99,7 +102,9 @@ def mouth(canvas: Canvas, f: Looks) -> None:
     w.paint(ellipse(w.u, sunk - 0.035, half * 0.6, 0.02), f.colors["shadow"], 0.6, 0.04)
     w.paint(both(above, gap - rest * (1.35 * lip)), f.colors["lips"])
     w.paint(both(above - cupid.mul_(lip), y - 0.004), f.colors["lips_dark"])
-    w.paint(ellipse(w.u, sunk.add_(0.65 * lip), half * 0.4, lip * 0.25 + 0.01), f.colors["lips_light"], 0.7, 0.03)
+    w.paint(
+        ellipse(w.u, sunk.add_(0.65 * lip), half * 0.4, lip * 0.25 + 0.01), f.colors["lips_light"], 0.7, 0.03
+    )
     inside = both(above, gap)
     teeth = both(inside, y - rest * (0.0475 * opened) - 0.01)
     w.paint(inside, flat("#4a1418", y), opened)

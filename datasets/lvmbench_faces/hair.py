@@ -54,7 +54,7 @@ def _opening(w: Window, f: Looks, wide: Tensor, slant: float, square: float) -> 
     u = (w.u * 0.6).add_(w.x, alpha=0.4).sub_(0.04 * f["turn"])
     y = (w.y - 0.1).sub_(slant * (1 - recede) * u).clamp_(max=0)
     middle = squircle(u, y, wide, 0.53 + 0.12 * recede, square)
-    bays = ellipse(u.abs_().sub_(0.23), w.y + 0.36, 0.14, 0.24)
+    bays = ellipse(u.abs_().sub_(0.20), w.y + 0.35, 0.12, 0.18)
     return either(middle, bays.add_(9.0 * (recede < 0.5)))
 
 
@@ -64,7 +64,7 @@ def _scalp(w: Window, f: Looks, cap: Tensor, opening: Tensor) -> None:
     bumps = wave(bumps).mul_(0.022 * f["wavy"])
     cover = w.cover(both(cap.add_(bumps), bumps.sub_(opening)))
     _fill(w, f, cover, f.colors["hair"], 0.26)
-    grey = w.u.abs().mul_(4).sub_(1).clamp_(0, 1).mul_(0.8 * (2 * f["old"] - 0.9).clamp(0, 1))
+    grey = w.u.abs().mul_(4).sub_(1).clamp_(0, 1).mul_(0.8 * (1.8 * f["old"] - 0.65).clamp(0, 1))
     w.blend(grey.mul_(cover), f.colors["temple"])
 
 
@@ -97,7 +97,7 @@ def bangs(canvas: Canvas, f: Looks) -> None:
 def stubble(canvas: Canvas, f: Looks) -> None:
     """Draw the shadow of a beard."""
     w = canvas.rows(-0.1, 0.80)
-    w.paint(_jaw(w, f, 0.012), f.colors["stubble"], 0.50, 0.05)
+    w.paint(_jaw(w, f, 0.03), f.colors["stubble"], 0.55, 0.04)
 
 
 def beard(canvas: Canvas, f: Looks) -> None:

@@ -53,7 +53,8 @@ def ramp(colors: Sequence[str], t: Floats) -> Floats:
 def tinted(base: str, hue: Floats, light: Floats, chroma: float, spread: float) -> Floats:
     """Return a colour moved round the wheel of hues and up or down in lightness: [B] -> [B, 3]."""
     turns = 2 * math.pi * (hue[:, None] - np.array([0, 1 / 3, 2 / 3]))
-    return np.clip(np.array(rgb(base)) + chroma * np.cos(turns) + spread * light[:, None], 0, 1)
+    moved = np.array(rgb(base)) + chroma * np.cos(turns) + spread * light[:, None]
+    return np.asarray(np.clip(moved, 0, 1))
 
 
 def mixed(a: Floats, b: Floats | Sequence[float], share: Floats | float) -> Floats:

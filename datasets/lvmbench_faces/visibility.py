@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -31,10 +32,12 @@ class Reader(nn.Module):
         self.outputs = [1 if a.kind == "binary" or a.is_number else a.n_classes for a in ATTRIBUTES]
         channels = [3, width, 2 * width, 3 * width, 4 * width]
         layers: list[nn.Module] = []
-        for i, o in zip(channels, channels[1:], strict=False):
+        for i, o in pairwise(channels):
             layers += [nn.Conv2d(i, o, 3, 2, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU()]
         features = channels[-1] * (size // 16) ** 2
-        self.net = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2), nn.Linear(features, sum(self.outputs)))
+        self.net = nn.Sequential(
+            *layers, nn.Flatten(), nn.Dropout(0.2), nn.Linear(features, sum(self.outputs))
+        )
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the outputs of each attribute: uint8 [B, 3, S, S] -> A times [B, O]."""
@@ -64,7 +67,7 @@ def train(split: Split, size: int, epochs: int) -> Reader:
     steps = epochs * (len(split) // BATCH)
     optimiser = torch.optim.AdamW(reader.parameters(), weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, steps)
-    for step in range(steps):
+    for _ in range(steps):
         rows = torch.randint(len(split), (BATCH,))
         images, labels = split.images[rows], split.labels[rows]
         outputs = reader(images)
@@ -73,8 +76,6 @@ def train(split: Split, size: int, epochs: int) -> Reader:
         torch.as_tensor(total).backward()
         optimiser.step()
         schedule.step()
-        if sys.stderr.isatty() and step % 50 == 0:
-            print(f"\r{step}/{steps}", end="", file=sys.stderr)
     return reader.eval()
 
 
@@ -83,9 +84,7 @@ def readability(reader: Reader, split: Split) -> dict[str, float]:
     """Return the AUROC of each attribute (macro one-vs-rest for classes), R² for a number."""
     chunks = [reader(images) for images in split.images.split(BATCH)]
     outputs = [torch.cat(parts) for parts in zip(*chunks, strict=True)]
-    return {
-        a.name: _score(a, o, y) for a, o, y in zip(ATTRIBUTES, outputs, split.labels.T, strict=True)
-    }
+    return {a.name: _score(a, o, y) for a, o, y in zip(ATTRIBUTES, outputs, split.labels.T, strict=True)}
 
 
 def _score(attribute: Attribute, output: Tensor, label: Tensor) -> float:
@@ -140,7 +139,8 @@ def main() -> None:
     faces = Faces(size=options.size, mode="independent")
     reader = train(faces.split("train", options.rows), options.size, options.epochs)
     read = readability(reader, faces.split("test"))
-    print(markdown(read, movement(faces), prevalence(Faces(size=options.size))))
+    table = markdown(read, movement(faces), prevalence(Faces(size=options.size)))
+    sys.stdout.write(table + "\n")
 
 
 if __name__ == "__main__":
