@@ -6,8 +6,9 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
+from pydantic.fields import FieldInfo
 from tabulate import tabulate
 
 from lvmbench.api import CAPABILITIES, Attribute, capabilities
@@ -16,6 +17,7 @@ from lvmbench.errors import LvmbenchError, PluginError, UsageError, nearest
 from lvmbench.options import option_model
 
 WIDTH = 100
+SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 
 
 def names(catalog: Catalog, noun: str) -> str:
@@ -134,18 +136,26 @@ def _options(target: Any) -> Iterator[str]:
         yield "\nno options"
         return
     rows = [
-        [
-            name,
-            _type(field.annotation) + "".join(f", {m}" for m in field.metadata),
-            "(needed)" if field.is_required() else repr(field.default),
-        ]
+        [name, _type(field), "(needed)" if field.is_required() else _plain_value(field.default)]
         for name, field in fields.items()
     ]
     yield "\n" + tabulate(rows, ["option", "type", "default"], disable_numparse=True)
 
 
-def _type(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+def _type(field: FieldInfo) -> str:
+    """Return the type of an option with its range: ``float > 0``, ``conv | mlp``."""
+    kind = field.annotation
+    if get_origin(kind) is Literal:
+        return " | ".join(map(str, get_args(kind)))
+    name = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+    limits = [
+        (sign, getattr(m, key)) for m in field.metadata for key, sign in SIGNS.items() if hasattr(m, key)
+    ]
+    return " ".join([name, ", ".join(f"{sign} {limit:g}" for sign, limit in limits)]).rstrip()
+
+
+def _plain_value(value: Any) -> str:
+    return value if isinstance(value, str) and value else repr(value)
 
 
 def draw(catalog: Catalog, name: str, path: Path) -> Path:

@@ -216,7 +216,9 @@ def number(figure: Figure) -> str:
     if figure.low is None or figure.high is None:
         return f"{value:.4g} ±–"
     half = (figure.high - figure.low) / 2
-    digits = 3 if half <= 0 else min(4, max(0, 1 - math.floor(math.log10(half) + 0.3)))
+    if half <= 0:
+        return f"{value:.4g} ±0"
+    digits = min(4, max(0, 1 - math.floor(math.log10(half) + 0.3)))
     return f"{value:,.{digits}f} ±{half:,.{digits}f}"
 
 

@@ -332,7 +332,8 @@ def _split(split: Split, schema: Schema, limit: int) -> Iterator[str]:
     for attribute, column in zip(schema.attributes, split.labels.T, strict=True):
         known = column[~column.isnan()]
         if not attribute.is_number and not set(known.tolist()) <= set(range(attribute.n_classes)):
-            yield f"labels of {attribute.name} are {sorted(set(known.tolist()))[:5]}: want 0 to {attribute.n_classes - 1}, or NaN"
+            found = sorted(set(known.tolist()))[:5]
+            yield f"labels of {attribute.name} are {found}: want 0 to {attribute.n_classes - 1}, or NaN"
 
 
 def _raise(thing: Any, told: list[str]) -> None:

@@ -177,7 +177,7 @@ def test_a_number_without_an_interval_says_so():
         (0.81234, 0.0123, "0.812 ±0.012"),
         (-1234.5, 12.3, "-1,234 ±12"),
         (104.26, 0.31, "104.26 ±0.31"),
-        (16.0, 0.0, "16.000 ±0.000"),
+        (16.0, 0.0, "16 ±0"),
     ],
 )
 def test_a_number_has_as_many_digits_as_its_interval_allows(value, half, text):
