@@ -46,9 +46,8 @@ def bootstrap_weights(keys: Sequence[int], replicates: int = REPLICATES) -> Tens
     key = np.asarray(keys, dtype=np.int64).astype(np.uint64)
     counter = np.arange(1, replicates + 1, dtype=np.uint64) * _ODD
     weights = np.empty((replicates, len(key)), dtype=np.float32)
-    start = _mixed(key + _ODD)
     for r, c in enumerate(counter):  # one replicate at a time fits the cache
-        uniform = (_mixed(start + c) >> np.uint64(11)) * 2.0**-53
+        uniform = (_mixed(key + c) >> np.uint64(11)) * 2.0**-53
         weights[r] = np.searchsorted(_POISSON, uniform, side="right")
     return torch.from_numpy(weights)
 

@@ -15,7 +15,7 @@ RESOLUTION = 1e-6  # a spread smaller than this share of the codes' size is floa
 
 @dataclass(frozen=True)
 class Features:
-    """Codes of the three splits with a last column of ones: [N, D' + 1] each, D' <= D."""
+    """Codes of the three splits with a last column of ones: [N, D + 1] each."""
 
     train: Tensor
     val: Tensor
@@ -23,7 +23,7 @@ class Features:
 
 
 def features(ev: Evaluation, view: str) -> Features:
-    """Return standardised codes in uncorrelated coordinates, dead directions left out.
+    """Return standardised codes in uncorrelated coordinates, dimensions that never vary set to 0.
 
     A rotation changes neither an L2-penalised fit nor its scores, but lets first-order methods run fast.
     """
@@ -33,8 +33,7 @@ def features(ev: Evaluation, view: str) -> Features:
     alive = spread > RESOLUTION * size
     scale = torch.where(alive, 1 / spread.where(alive, spread.new_ones(())), 0)
     standard = (train - mean) * scale
-    variances, axes = torch.linalg.eigh(standard.T @ standard / len(train))
-    axes = axes[:, variances > RESOLUTION * variances.sum()]
+    axes = torch.linalg.eigh(standard.T @ standard).eigenvectors
 
     def turned(split: SplitName) -> Tensor:
         z = train if split == "train" else finite_codes(ev, split, view)

@@ -24,7 +24,6 @@ def _active(z: Tensor, weights: Tensor) -> Tensor:
     """Count active dimensions under each row of weights: [N, D], [R, N] -> [R]."""
     w = weights.double()
     total = w.sum(1, keepdim=True)
-    z = z - z.mean(0)  # a variance from squares is safe only near the origin
     mean = w @ z / total
     variance = (w @ z.square() - total * mean.square()) / (total - 1)
     return (variance > THRESHOLD).sum(1).double()

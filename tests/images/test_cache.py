@@ -51,6 +51,13 @@ def test_a_damaged_file_is_made_again(folder, damage):
     assert again.made <= 16
 
 
+def test_a_file_that_holds_fewer_pictures_than_its_name_says_is_made_again(folder):
+    cached("set/train", 50, Maker())
+    (path,) = folder.glob("*.npy")
+    path.rename(path.with_name("train-60.npy"))
+    assert len(cached("set/train", 60, Maker())) == 60
+
+
 def test_nothing_is_left_of_a_file_that_could_not_be_written(folder, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")

@@ -202,7 +202,13 @@ def test_grey_pictures_become_three_equal_channels(root):
     assert torch.equal(image[0], image[1])
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-700], lambda b: b"no picture" * 50, lambda b: b""])
+def png(_):
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-700], lambda b: b"no picture" * 50, lambda b: b"", png])
 def test_a_picture_that_cannot_be_decoded_is_named(root, damage):
     write(root, numbered(2, 1) | {"val/2.jpg": damage(jpeg(1))})
     with pytest.raises(DataError, match=r"'val/2\.jpg' cannot be decoded"):
@@ -220,6 +226,16 @@ def test_a_picture_that_is_not_square_is_named(root):
 def test_a_picture_of_absurd_size_is_refused(root):
     write(root, numbered(2, 0) | {"val/1.jpg": jpeg(1) + bytes(5_000_000)})
     with pytest.raises(DataError, match=r"val/1\.jpg.*5000000 bytes"):
+        FairFace().split("test")
+
+
+def test_a_file_of_absurd_size_in_a_folder_is_refused(root):
+    home = write(root, numbered(2, 1))
+    (home / "fairface_64_q92.zip").unlink()
+    for part in ("train", "val"):
+        (home / part).mkdir()
+    (home / "val" / "1.jpg").write_bytes(jpeg(1) + bytes(5_000_000))
+    with pytest.raises(DataError, match=r"1\.jpg holds more than 5000000 bytes"):
         FairFace().split("test")
 
 

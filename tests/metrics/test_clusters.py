@@ -55,6 +55,11 @@ def test_ami_ari_and_purity_agree_with_scikit_learn_on_random_tables(k, c, n):
     assert float(expected_mutual_information(counts)) == pytest.approx(expected, abs=1e-10)
 
 
+def test_margins_that_overlap_leave_some_counts_impossible():
+    clusters, labels = [0] * 8 + [1] * 2, [0] * 6 + [1] * 3 + [0]
+    assert float(scores(clusters, labels).ami) == pytest.approx(adjusted_mutual_info_score(labels, clusters))
+
+
 def test_names_of_clusters_and_classes_do_not_matter():
     clusters, labels = MANNING
     renamed = scores([2 - c for c in clusters], [(x + 1) % 3 for x in labels])

@@ -193,6 +193,14 @@ def test_codes_that_never_change_score_one_half(coded):
     assert balanced_accuracy.compute(ev)["a"].value == 0.5
 
 
+def test_a_spread_that_is_only_rounding_carries_nothing(coded):
+    def draw(n, g):
+        labels = torch.randint(0, 2, (n, 1), generator=g)
+        return 1000 + 1e-4 * labels.float(), labels
+
+    assert auroc.compute(coded([A], draw))["a"].value == 0.5
+
+
 def test_codes_that_are_not_numbers_are_an_error_that_counts_them(coded):
     def draw(n, g):
         z, a = shifted(1)(n, g)
