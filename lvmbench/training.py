@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ LOOK_COST = 128  # a look takes one row for so many images of the budget: the lo
 LOOK_ROWS = 128  # and never fewer than these
 WARM_UP = 0.03  # of the steps, until the learning rate is whole
 DECAY = 0.2  # of the steps, in which it goes to nothing
-STILL_LEARNING = 0.02
+STILL_LEARNING = 0.02  # of a phase's whole progress, made from its third quarter to its last: not converged
 
 Losses = Callable[[Batch, float], Mapping[str, Tensor]]
 Progress = Callable[[int, int], None]
@@ -95,13 +96,17 @@ def learning_rate(progress: float) -> float:
 
 
 def has_converged(curve: Sequence[tuple[int, float]], images: int) -> bool | None:
-    """Return whether a curve of (images seen, loss) had settled before the learning rate decayed."""
+    """Return whether a curve of (images seen, loss) had settled while the learning rate was constant.
+
+    It had if the mean of the last quarter of these looks is better than that of the quarter before by less than
+    2 % of all that they gained. The decay of the learning rate, which flatters any curve, is not looked at.
+    """
     constant = [loss for seen, loss in curve if WARM_UP * images <= seen <= (1 - DECAY) * images]
     quarter = len(constant) // 4
     if quarter < 2:
         return None
-    late = sum(constant[-2 * quarter : -quarter]) / quarter - sum(constant[-quarter:]) / quarter
-    return late < STILL_LEARNING * (max(constant) - min(constant))
+    gain = fmean(constant[-2 * quarter : -quarter]) - fmean(constant[-quarter:])
+    return gain <= STILL_LEARNING * (constant[0] - min(constant))
 
 
 def order(

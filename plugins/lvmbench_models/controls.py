@@ -57,7 +57,7 @@ class Supervised(nn.Module):
 
     def own_budget(self, budget: Budget) -> Budget:
         """Return a budget that lets it converge: a weak ceiling flatters every model."""
-        return replace(budget, images=4 * budget.images)
+        return replace(budget, images=2 * budget.images)
 
     def start(self, train: Split) -> None:
         """Take mean and spread of each column of labels, by which numbers are standardised."""

@@ -27,8 +27,8 @@ class Discrete(lvmbench.VAE):
         self,
         schema: Schema,
         *,
-        groups: Annotated[int, Ge(1)] = 16,
-        classes: Annotated[int, Ge(2)] = 16,
+        groups: Annotated[int, Ge(1)] = 32,
+        classes: Annotated[int, Ge(2)] = 8,
         temperature: Annotated[float, Gt(0)] = 1.0,
         net: Net = "conv",
     ) -> None:

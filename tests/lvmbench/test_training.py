@@ -44,7 +44,9 @@ def trained(kind=Line, seed=0, budget=BUDGET, train=TRAIN, val=VAL, **options):
 
 
 def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    return all(
+        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
 
 
 def test_one_seed_gives_one_run_whatever_was_drawn_before():
@@ -121,7 +123,9 @@ def test_the_run_takes_the_steps_of_the_budget_and_looks_twenty_times():
 def test_progress_is_told_up_to_the_end():
     heard = []
     model = build(Line, SCHEMA, {}, 0)
-    fit(model, TRAIN, VAL, BUDGET, SCHEMA, seed=0, on_progress=lambda done, total: heard.append((done, total)))
+    fit(
+        model, TRAIN, VAL, BUDGET, SCHEMA, seed=0, on_progress=lambda done, total: heard.append((done, total))
+    )
     assert heard[-1] == (20, 20)
     assert heard == sorted(heard)
 
@@ -264,7 +268,7 @@ def test_patience_ends_a_run_and_the_best_weights_return():
     model, told = trained(Worsens)
     assert told.steps == 9
     assert told.converged is True
-    assert float(model.weight) == 0
+    assert model.weight.item() == 0
 
 
 def test_without_patience_the_last_weights_stay():
@@ -273,7 +277,7 @@ def test_without_patience_the_last_weights_stay():
             self.weight.data.fill_(len(self.seen))
 
     model, told = trained(Worsens)
-    assert float(model.weight) == told.steps == 20
+    assert model.weight.item() == told.steps == 20
 
 
 def curve(loss, looks=20):

@@ -1,0 +1,116 @@
+"""What holds for every model that the plugin registers."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import lvmbench_models
+from lvmbench import Schema, bounds, build, fit, observe
+from lvmbench.api import capabilities
+from lvmbench.testing import check_model
+
+ENTRIES = lvmbench_models.lvmbench_models()
+
+
+def load(name):
+    module, _, attribute = ENTRIES[name].target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def small(name):
+    sizes = {"discrete": {"groups": 3, "classes": 4}, "supervised": {"features": 8}, "pca": {"latent_dim": 3}}
+    fast = {} if name in ("pca", "beta-vae") else {"net": "mlp"}
+    return sizes.get(name, {"latent_dim": 3}) | fast
+
+
+each = pytest.mark.parametrize("name", ENTRIES)
+
+
+def test_listing_the_models_imports_no_torch():
+    code = "import sys, lvmbench_models; lvmbench_models.lvmbench_models(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_controls_are_marked_as_such():
+    roles = {name: entry.role for name, entry in ENTRIES.items() if entry.role != "model"}
+    assert roles == {"pca": "floor", "random-encoder": "floor", "supervised": "ceiling"}
+
+
+@each
+def test_it_meets_the_contract(name):
+    check_model(load(name), **small(name))
+
+
+@each
+def test_its_card_starts_with_a_sentence_and_names_a_paper(name):
+    kind = load(name)
+    assert kind.__doc__.splitlines()[0].endswith(".")
+    assert any(character.isdigit() for character in kind.paper)
+    assert ENTRIES[name].summary
+
+
+@each
+def test_its_state_goes_through_a_file_and_comes_back(name, schema, split, budget, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    model = build(load(name), schema, small(name), 0)
+    fit(model, split(80), split(20, 1), budget, schema, seed=0)
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, tmp_path / "weights")
+    other = build(load(name), schema, small(name), 1).eval()
+    other.load_state_dict(load_file(tmp_path / "weights"))
+    x = observe(schema, split(6, 2).images)
+    torch.testing.assert_close(other.encode(x), model.encode(x), rtol=0, atol=1e-6)
+
+
+@each
+def test_its_code_is_the_same_each_time_and_alone_or_in_company(name, schema, split, budget):
+    model = build(load(name), schema, small(name), 0)
+    fit(model, split(80), split(20, 1), budget, schema, seed=0)
+    x = observe(schema, split(6, 2).images)
+    torch.testing.assert_close(model.encode(x), model.encode(x), rtol=0, atol=0)
+    torch.testing.assert_close(model.encode(x)[:2], model.encode(x[:2]), rtol=1e-4, atol=1e-5)
+
+
+@each
+def test_one_seed_gives_one_model(name, schema, split, budget):
+    def weights(seed):
+        model = build(load(name), schema, small(name), seed)
+        told = fit(model, split(80), split(20, 1), budget, schema, seed=seed)
+        return [t.clone() for t in model.state_dict().values()], told
+
+    (a, curve), (b, again), (_, other) = weights(0), weights(0), weights(1)
+    assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    assert curve == again
+    assert curve == other == type(curve)() or curve != other
+
+
+@each
+@pytest.mark.parametrize("pixels", ["bernoulli", "gaussian"])
+def test_its_loss_is_a_mean_over_rows_whatever_the_batch(name, pixels):
+    schema = Schema((1, 28, 28), pixels)
+    if "loss" not in capabilities(load(name)):
+        pytest.skip("not trained by a loss")
+    model = build(load(name), schema, small(name), 0).eval()
+    x = torch.rand(2, *schema.shape).round()
+    with torch.no_grad():
+        once = torch.stack([model.loss(x).mean() for _ in range(60)])
+        twice = torch.stack([model.loss(x.repeat(4, 1, 1, 1)).mean() for _ in range(30)])
+    spread = (once.var() / 60 + twice.var() / 30).sqrt()
+    assert abs(once.mean() - twice.mean()) < 5 * spread
+
+
+@each
+def test_its_bounds_are_in_order(name, schema, split, budget):
+    if "log_weights" not in capabilities(load(name)):
+        pytest.skip("has no density")
+    model = build(load(name), schema, small(name), 0)
+    fit(model, split(80), split(20, 1), budget, schema, seed=0)
+    found = bounds(model, observe(schema, split(20, 2).images), 32)
+    assert (found.elbo <= found.iwae + 1e-3).all()
+    torch.testing.assert_close(found.elbo, -(found.rate + found.distortion), rtol=1e-4, atol=1e-2)
+    if hasattr(model, "log_prob"):
+        exact = model.log_prob(observe(schema, split(20, 2).images))
+        assert exact.shape == (20,)
