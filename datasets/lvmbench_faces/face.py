@@ -87,7 +87,7 @@ def ears(canvas: Canvas, f: Looks) -> None:
 
 
 def head(canvas: Canvas, f: Looks) -> None:
-    """Draw the skin, darker towards its edge, with blush on the cheeks and a double chin."""
+    """Draw the skin, darker towards its edge, with blush on the cheeks."""
     w = canvas.rows(CROWN - 0.06, 0.75)
     d = outline(w, f)
     cover = w.cover(d)
@@ -97,9 +97,13 @@ def head(canvas: Canvas, f: Looks) -> None:
     w = canvas.rows(0.0, 0.45)
     blush = ellipse(w.u.abs() - 0.25, w.y - 0.20 + 0.02 * f["smile"], 0.11, 0.085)
     w.paint(blush, f.colors["blush"], (0.34 + 0.20 * f["smile"].clamp(min=0)) * (1 - 0.7 * f["old"]), 0.16)
+
+
+def double_chin(canvas: Canvas, f: Looks) -> None:
+    """Draw the fold under a full face."""
     w = canvas.rows(0.4, 0.7)
     fold = arc(w.u, w.y - chin(f) + 0.075, 0.21, -0.07, 0.02)
-    w.paint(fold, f.colors["fold"], 0.95 * (f["chubby"] - 0.3).clamp(min=0), 0.02)
+    w.paint(fold, f.colors["fold"], 0.95 * (f["chubby"] - 0.3), 0.02)
 
 
 def shine(canvas: Canvas, f: Looks) -> None:
@@ -109,8 +113,8 @@ def shine(canvas: Canvas, f: Looks) -> None:
 
 
 def light(canvas: Canvas, f: Looks) -> None:
-    """Shade the picture as a ball lit from one side and from above."""
+    """Shade the picture as a ball lit from one side and from above, and give it 255 levels."""
     w = canvas.rows(*ALL)
     shade = (w.x * 1.6).clamp_(-1, 1).mul_(0.17 * f["light_x"]).add_(f["light_intensity"])
     shade.add_((w.y * 1.1).clamp_(-1, 1), alpha=-0.07)
-    w.rgb.mul_(shade.unsqueeze(1))
+    w.rgb.mul_(shade.mul_(255).unsqueeze(1))
