@@ -162,14 +162,16 @@ def _any_glasses(p: float) -> tuple[float, ...]:
 FACTORS: tuple[Factor, ...] = (
     Factor(
         "male",
-        "jaw width and squareness, height of brows and their weight, lash line, lip colour, neck, shoulders",
+        "width of the head, width and squareness of the jaw, height and weight of the brows, lashes, lids, "
+        "width and colour of the mouth, neck, shoulders",
         lambda u: (u[:, 0] < 0.5).astype(np.float64),
         lambda u, table: (u[:, 0] < 0.417).astype(np.float64),
         classes=("no", "yes"),
     ),
     Factor(
         "age",
-        "folds, forehead lines, crow's feet, bags and hooded lids, jowls, thinner lips, grey temples and brows",
+        "folds, forehead lines, crow's feet, bags, hooded lids, sinking brows, jowls, thinner lips, "
+        "paler cheeks, grey temples and brows",
         lambda u: between(u[:, 1], 18, 80),
         lambda u, table: _age(u, np.where(table["male"] > 0.5, 0.633, 0.874)),
         low=18,
@@ -178,7 +180,7 @@ FACTORS: tuple[Factor, ...] = (
     ),
     Factor(
         "skin_tone",
-        "skin, lips",
+        "skin, lips; brows and facial hair a little",
         lambda u: u[:, 0],
         lambda u, table: kumaraswamy(u[:, 0], 1.3, 3.1),
         unit="from the lightest of ten swatches to the darkest",
@@ -221,7 +223,11 @@ FACTORS: tuple[Factor, ...] = (
     _levels("nose_size", "width and length of the nose", TRAIT, _given_cell((0.330, 0.575, 0.087, 0.212))),
     _levels("lip_size", "thickness of the lips", TRAIT, _given_cell((0.185, 0.106, 0.308, 0.258))),
     _levels(
-        "smile", "corners of the mouth, cheeks, lower lids", SMILE, _given_cell(SMILING), "1 is a broad smile"
+        "smile",
+        "corners and width of the mouth, cheeks, lower lids, brows, moustache",
+        SMILE,
+        _given_cell(SMILING),
+        "1 is a broad smile",
     ),
     _levels("mouth_open", "gap between the lips, teeth", Levels((0.0, 0.1), (0.5, 1.0)), _mouth_open),
     _choice(

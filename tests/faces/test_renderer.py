@@ -46,7 +46,7 @@ def test_a_picture_drawn_alone_is_the_one_drawn_among_many(table, pictures):
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_picture_does_not_depend_on_the_number_of_threads(table, pictures, count, threads):
     threads(count)
-    assert torch.equal(render(table, 64), pictures)
+    assert torch.equal(render(part(table, slice(24)), 64), pictures[:24])
 
 
 @pytest.mark.parametrize("size", [32, 64])
