@@ -129,6 +129,15 @@ def markdown(read: Mapping[str, float], moved: Mapping[str, float], share: Mappi
     return "\n".join(lines)
 
 
+def nuisances(moved: Mapping[str, float]) -> str:
+    """Return the table of the factors that no attribute names, the loudest first."""
+    named = {rule.factor for rule in RULES}
+    rest = sorted(((value, name) for name, value in moved.items() if name not in named), reverse=True)
+    return "\n".join(
+        ["| nuisance | RMS, grey levels |", "|---|---:|", *(f"| {n} | {v:.1f} |" for v, n in rest)]
+    )
+
+
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description="How visible is each attribute of the faces?")
@@ -139,8 +148,9 @@ def main() -> None:
     faces = Faces(size=options.size, mode="independent")
     reader = train(faces.split("train", options.rows), options.size, options.epochs)
     read = readability(reader, faces.split("test"))
-    table = markdown(read, movement(faces), prevalence(Faces(size=options.size)))
-    sys.stdout.write(table + "\n")
+    moved = movement(faces)
+    table = markdown(read, moved, prevalence(Faces(size=options.size)))
+    sys.stdout.write(f"{table}\n\n{nuisances(moved)}\n")
 
 
 if __name__ == "__main__":
