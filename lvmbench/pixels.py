@@ -63,7 +63,7 @@ class _OneScale(Independent[Normal]):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return log N(value; mean, scale²) in nats: [..., C, H, W] -> [...]."""
-        mean, value = torch.broadcast_tensors(self.base_dist.loc, value)  # type: ignore[no-untyped-call]
+        mean, value = torch.broadcast_tensors(self.base_dist.loc, value)
         error = mse_loss(mean, value, reduction="none").sum((-3, -2, -1))
         # log N = -|x - mu|² / (2 s²) - D (log s + log sqrt(2 pi))
         constant = self.event_shape.numel() * (self.scale.log() + 0.5 * math.log(2 * math.pi))

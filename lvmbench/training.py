@@ -24,7 +24,7 @@ from lvmbench.pixels import observe
 from lvmbench.randomness import noise, stream
 
 LOOKS = 20  # at the validation data, in one run
-LOOK_COST = 128  # a look takes one row for so many images of the budget: the looks cost some 5 % of a run
+LOOK_COST = 128  # a look takes one row for so many images of the budget: the looks cost some 7 % of a run
 LOOK_ROWS = 128  # and never fewer than these
 WARM_UP = 0.03  # of the steps, until the learning rate is whole
 DECAY = 0.2  # of the steps, in which it goes to nothing

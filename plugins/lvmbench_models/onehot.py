@@ -60,7 +60,7 @@ class FlatOneHot(Distribution):
         return one_hot(scores.argmax(-1), scores.shape[-1]).to(scores.dtype)
 
 
-@register_kl(FlatOneHot, FlatOneHot)  # type: ignore[no-untyped-call, untyped-decorator]
+@register_kl(FlatOneHot, FlatOneHot)  # type: ignore[untyped-decorator]
 def _kl(q: FlatOneHot, p: FlatOneHot) -> Tensor:
     # KL(q || p) = sum_g sum_c q_gc (log q_gc - log p_gc)
     return (q.log_probs.exp() * (q.log_probs - p.log_probs)).sum((-2, -1))
