@@ -27,11 +27,12 @@ ENGINE = tuple(
 PRECISION = "float32"
 
 BUDGETS: Mapping[str, Budget] = {
-    "quick": Budget("quick", images=30_000, train=16_000, val=1_000, size=32, test=2_000, draws=64, density_rows=256),
-    "standard": Budget("standard", images=500_000, train=50_000, val=2_000, size=64, test=5_000, draws=500,
-                       density_rows=1_000),
-    "long": Budget("long", images=5_000_000, train=200_000, val=5_000, size=64, test=20_000, draws=5_000,
-                   density_rows=2_000),
+    "quick": Budget("quick", images=20_000, batch=32, learning_rate=2e-3, train=16_000, val=1_000, size=32,
+                    test=2_000, draws=64, density_rows=256),
+    "standard": Budget("standard", images=500_000, batch=64, learning_rate=1e-3, train=50_000, val=2_000, size=64,
+                       test=5_000, draws=500, density_rows=1_000),
+    "long": Budget("long", images=5_000_000, batch=64, learning_rate=1e-3, train=200_000, val=5_000, size=64,
+                   test=20_000, draws=5_000, density_rows=2_000),
 }  # fmt: skip
 
 
