@@ -22,7 +22,6 @@ PIXELS_AT_ONCE = 64 * 64 * 64  # few enough to stay in a cache, enough to outwei
 KEPT = 30 << 20  # bytes of freed memory that glibc is to keep at hand
 
 
-@torch.no_grad()
 def render(
     table: Table,
     size: int,
@@ -53,6 +52,7 @@ def _alike(table: Table) -> Rows:
     return np.lexsort((table["pos_y"], table["hair_length"] > LONG, table["bald"]))
 
 
+@torch.inference_mode()
 def _paint(canvas: Canvas, looks: Looks, table: Table) -> Tensor:
     for layer, who in LAYERS:
         mask = who(table)
