@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor
 
 from lvmbench.api import Better, Record, Score
@@ -67,17 +69,22 @@ class Fit:
         if not found or any(f is None or f[0].value is None for f in found):
             return None
         values = [f[0].value for f in found if f and f[0].value is not None]
-        boots = [_boot(f[1], f"{metric}/{a or ''}") for f, a in zip(found, attributes, strict=True) if f]
+        boots = [
+            _boots(f[1].replicates).get(f"{metric}/{a or ''}")
+            for f, a in zip(found, attributes, strict=True)
+            if f
+        ]
         whole = [b for b in boots if b is not None]
         return sum(values) / len(values), torch.stack(whole).mean(0) if len(whole) == len(boots) else None
 
 
-def _boot(stored: Stored, key: str) -> Tensor | None:
+@lru_cache(maxsize=256)
+def _boots(path: Path) -> Mapping[str, Tensor]:
+    """Return the replicates beside a record; none where they are lost or damaged: the values still stand."""
     try:
-        with safe_open(stored.replicates, "pt") as file:
-            return file.get_tensor(key) if key in file.keys() else None  # noqa: SIM118 (no mapping)
-    except (OSError, SafetensorError):
-        return None
+        return load(path.read_bytes())
+    except (OSError, SafetensorError, ValueError):
+        return {}
 
 
 @dataclass(frozen=True)

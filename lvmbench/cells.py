@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from lvmbench.api import (
@@ -217,8 +217,8 @@ def _splits(data: _Data) -> dict[SplitName, Split]:
 def _keep(folder: Path, task: Task, fitted: Fitted, phases: Phases) -> None:
     """Fill the folder of a fit: weights, codes, learning curve, and what is needed to build the model again."""
     weights = {k: v.detach().cpu().contiguous() for k, v in fitted.model.state_dict().items()}
-    save_file(weights, folder / "weights.safetensors")
-    save_file(dict(fitted.codes), folder / "codes.safetensors")
+    (folder / "weights.safetensors").write_bytes(save(weights))
+    (folder / "codes.safetensors").write_bytes(save(dict(fitted.codes)))
     told = {
         "cell": asdict(task.cell),
         "schema": asdict(fitted.schema),

@@ -25,6 +25,8 @@ POLL = 0.5  # seconds between looks at the clock
 START = 120.0  # seconds that a worker may take to start, beyond the timeout of its first cell
 BUSY_PAUSE = 1.0  # seconds before a cell that another run holds is tried again
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+# glibc hands a large tensor's pages back after every step, and takes them anew: let it keep them
+KEEP_PAGES = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 OnProgress = Callable[[Task, str, int, int], None]
 
 
@@ -158,7 +160,7 @@ class _Worker:
             stderr=self.complaints,
             pass_fds=(write_end,),
             start_new_session=True,
-            env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))},
+            env={**KEEP_PAGES, **os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))},
         )
         os.close(write_end)
         self.task: Task | None = None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 Rerun = Literal["missing", "failed", "all"]
+LONGEST_FIRST = ("ceiling", "model", "floor")  # so that no long cell is left for the end, alone
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def tasks_of(planned: Plan, store: Store, device: str, rerun: Rerun = "missing")
         if missing:
             attempt = store.attempt(cell.fit_key)
             tasks.append(Task(cell, missing, str(store.path.absolute()), str(attempt.absolute()), device))
-    return tasks
+    return sorted(tasks, key=lambda task: LONGEST_FIRST.index(task.cell.role))
 
 
 def _had(reading: Reading, rerun: Rerun) -> set[str] | None:

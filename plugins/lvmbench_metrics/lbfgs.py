@@ -13,7 +13,7 @@ MEMORY = 10
 SUFFICIENT = 1e-4  # Armijo's share of the promised decrease
 
 
-def minimise(objective: Objective, start: Tensor, iterations: int = 300, tolerance: float = 1e-5) -> Tensor:
+def minimise(objective: Objective, start: Tensor, *, tolerance: float, iterations: int = 300) -> Tensor:
     """Return the minima of T smooth convex functions: [T, P] -> [T, P].
 
     Nocedal & Wright 2006, algorithm 7.5. ``objective`` gives values [T] and gradients [T, P]; variables

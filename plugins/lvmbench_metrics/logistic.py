@@ -31,7 +31,9 @@ def losses(scores: Tensor, labels: Tensor) -> Tensor:
     return torch.where(labels >= 0, loss, 0)
 
 
-def fit(x: Tensor, labels: Tensor, classes: int, strengths: Sequence[float]) -> Tensor:
+def fit(
+    x: Tensor, labels: Tensor, classes: int, strengths: Sequence[float], tolerance: float = 1e-5
+) -> Tensor:
     """Return the weights of least |w|²/2 + strength × total loss: [N, D + 1], [N, T] -> [S, T, D + 1, O].
 
     The last column of x is 1 and its weight, the intercept, is free, as in scikit-learn. Labels of -1 are
@@ -60,7 +62,10 @@ def fit(x: Tensor, labels: Tensor, classes: int, strengths: Sequence[float]) -> 
         value = (losses(z, labels) / n).sum(0) + (pull * w).sum((1, 2)) / 2
         return value, (gradient * scale).flatten(1)
 
-    found = minimise(objective, (_prior(labels, x, classes) / scale).flatten(1)).view(shape) * scale
+    found = (
+        minimise(objective, (_prior(labels, x, classes) / scale).flatten(1), tolerance=tolerance).view(shape)
+        * scale
+    )
     return found.view(len(strengths), tasks, *shape[1:])
 
 

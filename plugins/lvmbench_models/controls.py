@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import accumulate
 from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import Parameter
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 import lvmbench
 from lvmbench import Attribute, Batch, Budget, Net, Schema, Split, encoder
@@ -47,9 +48,15 @@ class Supervised(nn.Module):
 
     def __init__(self, schema: Schema, *, features: Annotated[int, Ge(1)] = 64, net: Net = "conv") -> None:
         super().__init__()
-        self.attributes = schema.attributes
+        outputs = [_outputs(a) for a in schema.attributes]
+        ends = list(accumulate(outputs))
         self.encoder = encoder(schema, features, net)
-        self.heads = nn.ModuleList(nn.Linear(features, _outputs(a)) for a in schema.attributes)
+        self.head = nn.Linear(features, sum(outputs))
+        # attributes of one kind have one answer each and share one loss; those of several classes stand alone
+        self.binary = [i for i, a in enumerate(schema.attributes) if a.n_classes == 2]
+        self.numbers = [i for i, a in enumerate(schema.attributes) if a.is_number]
+        self.several = [i for i, a in enumerate(schema.attributes) if a.n_classes > 2]
+        self.places = [slice(end - n, end) for n, end in zip(outputs, ends, strict=True)]
         self.centre: Tensor
         self.spread: Tensor
         self.register_buffer("centre", torch.zeros(len(schema.attributes)))
@@ -57,7 +64,7 @@ class Supervised(nn.Module):
 
     def own_budget(self, budget: Budget) -> Budget:
         """Return a budget that lets it converge: a weak ceiling flatters every model."""
-        return replace(budget, images=2 * budget.images)
+        return replace(budget, images=3 * budget.images)
 
     def start(self, train: Split) -> None:
         """Take mean and spread of each column of labels, by which numbers are standardised."""
@@ -73,10 +80,16 @@ class Supervised(nn.Module):
 
     def losses(self, batch: Batch, progress: float) -> Mapping[str, Tensor]:
         """Return the mean loss over known labels, summed over attributes, in nats (numbers: half squares)."""
-        features = self.encode(batch.x)
-        columns = zip(self.attributes, self.heads, batch.labels.T, self.centre, self.spread, strict=True)
-        losses = [_loss(a, head(features), (y - c) / s if a.is_number else y) for a, head, y, c, s in columns]
-        return {"labels": torch.stack(losses).sum()}
+        answers = self.head(self.encode(batch.x))
+        first = answers[:, [place.start for place in self.places]]
+        labels = batch.labels
+        standard = (labels - self.centre) / self.spread
+        parts = [
+            _sum_of_means(_logistic, first[:, self.binary], labels[:, self.binary]),
+            _sum_of_means(_half_square, first[:, self.numbers], standard[:, self.numbers]),
+        ]
+        parts += [_sum_of_means(_softmax, answers[:, self.places[i]], labels[:, i]) for i in self.several]
+        return {"labels": torch.stack(parts).sum()}
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the features that the answers are read from: [B, C, H, W] -> [B, features]."""
@@ -85,15 +98,23 @@ class Supervised(nn.Module):
 
 
 def _outputs(attribute: Attribute) -> int:
-    return 1 if attribute.is_number else attribute.n_classes
+    return attribute.n_classes if attribute.n_classes > 2 else 1
 
 
-def _loss(attribute: Attribute, answer: Tensor, label: Tensor) -> Tensor:
-    """Return the mean loss over the rows whose label is known: [B, outputs], [B] -> []."""
-    known = ~label.isnan()
-    label = label.nan_to_num()
-    if attribute.is_number:
-        rows = 0.5 * (answer[:, 0] - label) ** 2
-    else:
-        rows = cross_entropy(answer, label.long(), reduction="none")
-    return (rows * known).sum() / known.sum().clamp(min=1)
+def _sum_of_means(loss: Callable[[Tensor, Tensor], Tensor], answers: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean over the rows whose label is known, summed over attributes: [B, ...], [B, A] -> []."""
+    known = ~labels.isnan()
+    rows = loss(answers, labels.nan_to_num())
+    return ((rows * known).sum(0) / known.sum(0).clamp(min=1)).sum()
+
+
+def _logistic(answers: Tensor, labels: Tensor) -> Tensor:
+    return binary_cross_entropy_with_logits(answers, labels, reduction="none")
+
+
+def _half_square(answers: Tensor, numbers: Tensor) -> Tensor:
+    return 0.5 * (answers - numbers) ** 2
+
+
+def _softmax(answers: Tensor, labels: Tensor) -> Tensor:
+    return cross_entropy(answers, labels.long(), reduction="none")

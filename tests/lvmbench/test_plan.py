@@ -88,7 +88,7 @@ def test_what_decides_the_weights_changes_the_fit_key(catalog):
         {"seeds": [5]},
         {"dataset": "faces(size=32)"},
         {"budget": replace(quick, images=quick.images + 64)},
-        {"budget": replace(quick, learning_rate=2e-3)},
+        {"budget": replace(quick, learning_rate=3e-3)},
     ]
     assert len({key(catalog, **v) for v in variants}) == len(variants)
     assert plan(spec(), catalog, "cuda").cells[0].fit_key != key(catalog)
