@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Value,
         metric,
     )
+    from lvmbench.cache import cache_dir, cached
     from lvmbench.errors import (
         DataError,
         LvmbenchError,
@@ -49,6 +50,7 @@ _HOME = {
         "Attribute", "Batch", "Budget", "Dataset", "Entry", "Estimate", "Metric", "Record", "Schema", "Score",
         "Split", "Value", "metric",
     ),
+    "lvmbench.cache": ("cache_dir", "cached"),
     "lvmbench.errors": (
         "DataError", "LvmbenchError", "NotApplicable", "PluginError", "StoreError", "TrainingError", "UsageError",
     ),
@@ -90,6 +92,8 @@ __all__ = [
     "bits_per_dim",
     "bounds",
     "build",
+    "cache_dir",
+    "cached",
     "decoder",
     "elbo",
     "encoder",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -133,11 +133,24 @@ class Row:
                     return Figure(reason=score.reason, failed=score.status == "failed")
         return Figure(reason="not measured")
 
+    def gaps(self, metric: str, attributes: Attributes) -> Iterator[Figure]:
+        """Yield why seeds of this row have no record, or attributes no value, where others have."""
+        for fit in self.fits:
+            if not fit.done:
+                yield Figure(
+                    reason=f"seed {fit.seed}: {fit.record.reason}", failed=fit.record.status != "skipped"
+                )
+            for attribute in attributes if fit.done else ():
+                score = fit.score(metric, attribute)
+                if score is not None and score.status != "done":
+                    where = f"{attribute}: " if attribute else ""
+                    yield Figure(reason=f"{where}{score.reason}", failed=score.status == "failed")
+
     def difference(self, other: Row, metric: str, attributes: Attributes) -> tuple[float, float] | None:
         """Return the interval of this row's value minus another's, in pairs of seeds and test rows."""
         a, b = self.sample(metric, attributes), other.sample(metric, attributes)
-        if a is None or b is None:
-            return None
+        if a is None or b is None or min(len(a.seeds), len(b.seeds)) < 2:
+            return None  # one seed says nothing of the next
         paired = a.seeds == b.seeds
         found = paired_difference(a.values, a.replicates, b.values, b.replicates, paired=paired)
         return None if found.low is None or found.high is None else (found.low, found.high)
@@ -188,13 +201,16 @@ class Group:
 
     def floor(self, metric: str, attributes: Attributes, better: Better) -> Row | None:
         """Return the better of the floors for these attributes."""
-        sign = -1.0 if better == "lower" else 1.0
-        rows = [r for r in self.rows if r.role == "floor" and r.sample(metric, attributes)]
-        return max(rows, key=lambda r: sign * (r.figure(metric, attributes).value or 0.0), default=None)
+        return self._better("floor", metric, attributes, better)
 
-    def ceiling(self) -> Row | None:
-        """Return the ceiling."""
-        return next((r for r in self.rows if r.role == "ceiling"), None)
+    def ceiling(self, metric: str, attributes: Attributes, better: Better) -> Row | None:
+        """Return the better of the ceilings for these attributes."""
+        return self._better("ceiling", metric, attributes, better)
+
+    def _better(self, role: str, metric: str, attributes: Attributes, better: Better) -> Row | None:
+        sign = -1.0 if better == "lower" else 1.0
+        rows = [r for r in self.rows if r.role == role and r.sample(metric, attributes)]
+        return max(rows, key=lambda r: sign * (r.figure(metric, attributes).value or 0.0), default=None)
 
 
 def _has(fit: Fit, metric: str, attribute: str | None) -> bool:
@@ -203,23 +219,37 @@ def _has(fit: Fit, metric: str, attribute: str | None) -> bool:
 
 
 def groups(stored: Iterable[Stored]) -> list[Group]:
-    """Return the records sorted into what may be compared, rows in the order in which they were asked for."""
-    sorted_: dict[tuple[str, ...], dict[str, dict[int, list[Stored]]]] = {}
+    """Return the records sorted into what may be compared, rows in the order in which they were asked for.
+
+    Of a model whose source has changed since, the newest stands alone.
+    """
+    found: dict[tuple[str, ...], dict[str, dict[int, list[Stored]]]] = {}
     about: dict[tuple[str, ...], tuple[str, Mapping[str, Any], str]] = {}
+    newest: dict[tuple[tuple[str, ...], str], str] = {}
+    for one in sorted(stored, key=lambda s: s.path.name):
+        newest[_group_key(one), _row_name(one)] = one.record.cell["model_source"]
     for one in stored:
-        cell = one.record.cell
-        data = cell["dataset_label"]
-        key = (data, cell["fingerprint"], str(sorted(cell["budget"].items())), cell["device"])
-        about[key] = (data, cell["budget"], cell["device"])
-        name = f"{cell['label']}\0{cell['role']}\0{cell['model_source']}"
-        sorted_.setdefault(key, {}).setdefault(name, {}).setdefault(cell["seed"], []).append(one)
+        cell, key, name = one.record.cell, _group_key(one), _row_name(one)
+        if newest[key, name] == cell["model_source"]:
+            about[key] = (cell["dataset_label"], cell["budget"], cell["device"])
+            found.setdefault(key, {}).setdefault(name, {}).setdefault(cell["seed"], []).append(one)
     return [
         Group(*about[key], tuple(_row(name, seeds) for name, seeds in rows.items()))
-        for key, rows in sorted_.items()
+        for key, rows in found.items()
     ]
 
 
+def _group_key(one: Stored) -> tuple[str, ...]:
+    cell = one.record.cell
+    budget = sorted((k, v) for k, v in cell["budget"].items() if k != "name")
+    return cell["dataset_label"], cell["fingerprint"], str(budget), cell["device"]
+
+
+def _row_name(one: Stored) -> str:
+    return f"{one.record.cell['label']}\0{one.record.cell['role']}"
+
+
 def _row(name: str, seeds: Mapping[int, list[Stored]]) -> Row:
-    label, role, _ = name.split("\0")
+    label, role = name.split("\0")
     ordered = [sorted(seeds[seed], key=lambda s: s.path.name) for seed in sorted(seeds)]
     return Row(label, role, tuple(Fit(same) for same in ordered))

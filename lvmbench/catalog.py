@@ -26,6 +26,7 @@ from lvmbench.hookspecs import PROJECT, Hooks
 
 Noun = Literal["model", "metric", "dataset", "executor"]
 NOUNS: tuple[Noun, ...] = ("model", "metric", "dataset", "executor")
+LIBRARIES = {"builtins", "torch", "abc", "typing", "sklearn", "numpy"}
 PLURAL: Mapping[Noun, str] = {noun: f"{noun}s" for noun in NOUNS}
 
 
@@ -175,10 +176,9 @@ def _registered(plugin: Plugin) -> Iterator[Item]:
 
 
 def modules_of(target: Any) -> list[str]:
-    """Return the modules of a class and of its bases in the same package, or of a function."""
+    """Return the modules of a class and of its bases, or of a function; torch's and Python's own do not count."""
     classes = target.__mro__ if isinstance(target, type) else (target,)
-    package = target.__module__.partition(".")[0]
-    return sorted({c.__module__ for c in classes if c.__module__.partition(".")[0] == package})
+    return sorted({c.__module__ for c in classes if c.__module__.partition(".")[0] not in LIBRARIES})
 
 
 @lru_cache
@@ -187,31 +187,44 @@ def source_hash(*modules: str) -> str:
 
     Other libraries do not count: their versions stand in the record.
     """
-    seen: set[str] = set()
+    seen: dict[str, bytes] = {}
     for module in modules:
         _collect(module, seen)
     digest = hashlib.sha256()
     for module in sorted(seen):
-        digest.update(module.encode() + b"\0" + (_source(module) or b""))
+        digest.update(module.encode() + b"\0" + seen[module])
     return digest.hexdigest()
 
 
-def _collect(module: str, seen: set[str]) -> None:
+def _collect(module: str, seen: dict[str, bytes]) -> None:
     source = _source(module)
     if module in seen or source is None:
         return
-    seen.add(module)
-    package = module.partition(".")[0]
+    seen[module] = source
     for node in ast.walk(ast.parse(source)):
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names = [node.module]
-        for name in names:
-            if name.partition(".")[0] == package:
+        for name in _imports(node, module):
+            if name.partition(".")[0] == module.partition(".")[0]:
                 _collect(name, seen)
 
 
+def _imports(node: ast.AST, module: str) -> Iterator[str]:
+    """Yield the modules that a statement may import, relative ones too; a name may turn out to be no module."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        home = node.module or ""
+        if node.level:
+            spec = importlib.util.find_spec(module)
+            here = module if spec and spec.submodule_search_locations else module.rpartition(".")[0]
+            home = importlib.util.resolve_name("." * node.level + home, here)
+        yield home
+        yield from (f"{home}.{alias.name}" for alias in node.names)
+
+
 def _source(module: str) -> bytes | None:
-    spec = importlib.util.find_spec(module) if module != "__main__" else None
+    try:
+        spec = importlib.util.find_spec(module) if module != "__main__" else None
+    except (ImportError, ValueError):
+        return None
     origin = Path(spec.origin) if spec and spec.origin else None
     return origin.read_bytes() if origin and origin.suffix == ".py" and origin.exists() else None

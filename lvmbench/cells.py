@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from lvmbench.api import (
@@ -32,7 +33,7 @@ from lvmbench.api import (
 )
 from lvmbench.catalog import Catalog, Noun
 from lvmbench.environment import Phases, commit, hardware, versions
-from lvmbench.errors import LvmbenchError, NotApplicable, StoreError
+from lvmbench.errors import DataError, LvmbenchError, NotApplicable, StoreError
 from lvmbench.evaluation import Evaluation
 from lvmbench.plan import Cell, Measure
 from lvmbench.records import Store
@@ -41,6 +42,14 @@ from lvmbench.training import History, build, fit
 
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 Progress = Callable[[str, int, int], None]
+DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    SafetensorError,
+)  # what a damaged file raises
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class Task:
     store: str
     attempt: str
     device: str = "cpu"
+    refit: bool = False
 
     def to_json(self) -> str:
         """Return the task as one line."""
@@ -65,13 +75,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted model, its data and what its training said."""
+    """A fitted model, its data, what its training said, and with what it was made."""
 
     model: Any
     schema: Schema
     splits: Mapping[SplitName, Split]
     history: History
     codes: Mapping[str, Tensor]
+    made: Mapping[str, Any]
 
 
 def run_cell(task: Task, catalog: Catalog, progress: Progress) -> Record | None:
@@ -156,6 +167,7 @@ def _answer(
         code_dims=_dims(ev),
         seconds=phases.seconds,
         peak_mib=phases.peak_mib,
+        **fitted.made,
     )
     return answered, boots
 
@@ -164,20 +176,15 @@ def _fitted(task: Task, catalog: Catalog, store: Store, phases: Phases, progress
     """Return the fit of a cell: as it is stored, or trained now and stored."""
     cell = task.cell
     dataset = catalog.get("dataset", cell.dataset).load()(**cell.dataset_options)
+    if dataset.fingerprint != cell.fingerprint:
+        raise DataError(f"{cell.dataset_label}: its files changed while the run was going on. Run it again.")
     with phases("load"):
         progress("load", 0, 1)
         splits = _splits(_Data(cell.fingerprint, dataset, cell.budget))
-    folder = store.fit(cell.fit_key)
-    target = catalog.get("model", cell.model).load()
-    model = build(target, dataset.schema, cell.model_options, cell.seed)
-    if folder is not None:
-        kept = json.loads((folder / "fit.json").read_text())
-        model.load_state_dict(load_file(folder / "weights.safetensors"))
-        _ready(model, task.device)
-        phases.seconds["fit"], phases.peak_mib["fit"] = kept["seconds"], kept["peak_mib"]
-        codes = load_file(folder / "codes.safetensors")
-        whole = {k: c for k, c in codes.items() if len(c) == len(splits[k.partition("/")[0]])}  # type: ignore[index]
-        return Fitted(model, dataset.schema, splits, History(**kept["history"]), whole)
+    folder = None if task.refit else store.fit(cell.fit_key)
+    if folder is not None and (kept := _stored(folder, splits, catalog, task, phases)):
+        return kept
+    model = build(catalog.get("model", cell.model).load(), dataset.schema, cell.model_options, cell.seed)
     with phases("fit"):
         history = fit(
             model,
@@ -194,7 +201,8 @@ def _fitted(task: Task, catalog: Catalog, store: Store, phases: Phases, progress
         progress("encode", 0, 1)
         has_codes = "codes" in ev.capabilities
         codes = {f"{name}/mean": ev.codes(name).cpu().contiguous() for name in SPLITS} if has_codes else {}
-    fitted = Fitted(model, dataset.schema, splits, history, codes)
+    made = {"versions": versions(), "hardware": hardware(task.device), "commit": commit()}
+    fitted = Fitted(model, dataset.schema, splits, history, codes, made)
     if hasattr(model, "state_dict"):
         store.keep_fit(cell.fit_key, lambda folder: _keep(folder, task, fitted, phases))
     return fitted
@@ -214,9 +222,25 @@ def _splits(data: _Data) -> dict[SplitName, Split]:
     return {name: data.dataset.split(name, getattr(data.budget, name)) for name in SPLITS}
 
 
+def _stored(
+    folder: Path, splits: Mapping[SplitName, Split], catalog: Catalog, task: Task, phases: Phases
+) -> Fitted | None:
+    """Return a fit as it is stored; None where it is damaged, so that it is made again."""
+    try:
+        model, schema, kept = _read_fit(folder, catalog)
+        codes = load((folder / "codes.safetensors").read_bytes())
+        history = History(**kept["history"])
+        phases.seconds["fit"], phases.peak_mib["fit"] = kept["seconds"], kept["peak_mib"]
+    except (StoreError, *DAMAGE) as error:
+        print(f"{folder}: damaged, trained again: {error}")  # noqa: T201 (into the log of the cell)
+        return None
+    whole = {k: c for k, c in codes.items() if len(c) == len(splits[k.partition("/")[0]])}  # type: ignore[index]
+    return Fitted(_ready(model, task.device), schema, splits, history, whole, kept["made"])
+
+
 def _keep(folder: Path, task: Task, fitted: Fitted, phases: Phases) -> None:
     """Fill the folder of a fit: weights, codes, learning curve, and what is needed to build the model again."""
-    weights = {k: v.detach().cpu().contiguous() for k, v in fitted.model.state_dict().items()}
+    weights = {k: v.detach().cpu().clone().contiguous() for k, v in fitted.model.state_dict().items()}
     (folder / "weights.safetensors").write_bytes(save(weights))
     (folder / "codes.safetensors").write_bytes(save(dict(fitted.codes)))
     told = {
@@ -225,8 +249,24 @@ def _keep(folder: Path, task: Task, fitted: Fitted, phases: Phases) -> None:
         "history": asdict(fitted.history),
         "seconds": phases.seconds["fit"],
         "peak_mib": phases.peak_mib["fit"],
+        "made": fitted.made,
     }
     (folder / "fit.json").write_text(json.dumps(told, indent=1))
+
+
+def _read_fit(folder: Path, catalog: Catalog) -> tuple[Any, Schema, dict[str, Any]]:
+    try:
+        kept = json.loads((folder / "fit.json").read_text())
+        cell = TypeAdapter(Cell).validate_python(kept["cell"])
+        schema = TypeAdapter(Schema).validate_python(kept["schema"])
+        weights = load((folder / "weights.safetensors").read_bytes())
+        model = build(catalog.get("model", cell.model).load(), schema, cell.model_options, cell.seed)
+        model.load_state_dict(weights)
+    except DAMAGE as error:
+        raise StoreError(
+            f"{folder}: not a whole fit ({type(error).__name__}: {error}). Run it again."
+        ) from error
+    return model, schema, kept
 
 
 def load_fit(folder: Path, catalog: Catalog, device: str = "cpu") -> Any:
@@ -236,16 +276,7 @@ def load_fit(folder: Path, catalog: Catalog, device: str = "cpu") -> Any:
         StoreError: if the folder is damaged.
         PluginError: if the model's plugin is not installed.
     """
-    try:
-        kept = json.loads((folder / "fit.json").read_text())
-        cell = TypeAdapter(Cell).validate_python(kept["cell"])
-        schema = TypeAdapter(Schema).validate_python(kept["schema"])
-        weights = load_file(folder / "weights.safetensors")
-    except Exception as error:
-        raise StoreError(f"{folder}: not a whole fit ({type(error).__name__}: {error}).") from error
-    model = build(catalog.get("model", cell.model).load(), schema, cell.model_options, cell.seed)
-    model.load_state_dict(weights)
-    return _ready(model, device)
+    return _ready(_read_fit(folder, catalog)[0], device)
 
 
 def _ready(model: Any, device: str) -> Any:

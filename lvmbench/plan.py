@@ -22,7 +22,8 @@ from lvmbench.options import option_model, resolve
 PROTOCOL = 1  # raised when the harness itself changes what a number means
 OWN = "lvmbench"  # the distribution whose metrics and controls a run uses unless told otherwise
 ENGINE = tuple(
-    f"lvmbench.{name}" for name in ("training", "randomness", "nets", "vae", "objectives", "pixels")
+    f"lvmbench.{name}"
+    for name in ("training", "randomness", "nets", "vae", "objectives", "pixels", "evaluation")
 )
 PRECISION = "float32"
 
@@ -211,7 +212,7 @@ def _model(item: Item, given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "model": item.full_name,
         "model_options": options,
-        "model_source": source_hash(*modules_of(target), *ENGINE),
+        "model_source": _digest([item.origin, source_hash(*modules_of(target), *ENGINE)]),
         "role": item.entry.role,
         "label": _label(item, options),
     }

@@ -81,7 +81,7 @@ def _text(group: Group, cards: Cards, fmt: str, by: str) -> str:
     if by in ("model", "both"):
         tables.append(model_table(group, cards, fmt))
     if by in ("attribute", "both"):
-        tables += [attribute_table(group, metrics, cards, fmt) for metrics in _headlines(group, cards)]
+        tables.append(attribute_table(group, [m for m in group.metrics if cards[m].headline], cards, fmt))
     drawn = [_draw(table, fmt) for table in tables if table.rows]
     return "\n\n".join([heading(group), *drawn])
 
@@ -110,10 +110,13 @@ def model_table(group: Group, cards: Cards, fmt: str) -> Table:
     """Return rows of models and controls, columns of metrics; per-attribute metrics as their mean."""
     header = ["model", "dims", "parameters", "fit s", "converged"]
     columns = [[_name(r) for r in group.rows], *_facts(group.rows)]
+    several = any(len(row.fits) > 1 for row in group.rows)
+    mark = "bold" if fmt in BOLD else "*"
     notes = [
-        "±: half of a 95 % interval over seeds and test pictures"
-        + (" (*: best, its paired difference from every other model excludes 0)" if fmt else "")
+        f"±: half of a 95 % interval over {'seeds and ' if several else ''}test pictures; {mark}: best, its paired "
+        "difference from every other model excludes 0"
     ]
+    notes += _options_used(group)
     for metric in group.metrics:
         attributes = group.common(metric)
         if not attributes:
@@ -125,6 +128,23 @@ def model_table(group: Group, cards: Cards, fmt: str) -> Table:
     notes += _reasons(group)
     rows = [list(row) for row in zip(*columns, strict=True)]
     return Table("By model", header, rows, notes)
+
+
+def _options_used(group: Group) -> list[str]:
+    """Return the options under which metrics were taken, where they have any that say something."""
+    used: dict[str, list[str]] = {}
+    for metric in group.metrics:
+        scores = [
+            s
+            for row in group.rows
+            for fit in row.fits
+            for (m, _), (s, _) in fit.scores.items()
+            if m == metric
+        ]
+        told = ", ".join(f"{k} = {v}" for k, v in scores[0].options.items() if v not in (None, "mean"))
+        if told:
+            used.setdefault(told, []).append(metric)
+    return [f"{', '.join(metrics)}: {told}" for told, metrics in used.items()]
 
 
 def _facts(rows: Sequence[Row]) -> Iterator[list[str]]:
@@ -160,16 +180,10 @@ def _header(metric: str, card: Metric, attributes: Attributes) -> str:
     return "\n".join(filter(None, [metric, mean, scale]))
 
 
-def _headlines(group: Group, cards: Cards) -> list[list[str]]:
-    """Return the headline metrics, those that point the same way in one table."""
-    found = [m for m in group.metrics if cards[m].headline]
-    return [found] if found else []
-
-
 def attribute_table(group: Group, metrics: Sequence[str], cards: Cards, fmt: str) -> Table:
     """Return rows of attributes, columns of models: how well z holds each, between floor and ceiling."""
     models = [r for r in group.rows if r.role == "model"]
-    ceiling = group.ceiling()
+    ceilings = [r.label for r in group.rows if r.role == "ceiling"]
     floors = [r.label for r in group.rows if r.role == "floor"]
     lines = []
     for metric in metrics:
@@ -178,7 +192,8 @@ def attribute_table(group: Group, metrics: Sequence[str], cards: Cards, fmt: str
             key: Attributes = (attribute,)
             if not any(r.sample(metric, key) for r in group.rows):
                 continue
-            best, floor = group.best(metric, key, card.better), group.floor(metric, key, card.better)
+            best = group.best(metric, key, card.better)
+            floor, ceiling = (of(metric, key, card.better) for of in (group.floor, group.ceiling))
             cells = [_cell(r.figure(metric, key), r is best, fmt) for r in models]
             lines.append(
                 [
@@ -192,9 +207,9 @@ def attribute_table(group: Group, metrics: Sequence[str], cards: Cards, fmt: str
     header = ["attribute", "metric", "floor", *(r.label for r in models), "ceiling"]
     notes = []
     if floors:
-        notes.append(f"floor: the better of {', '.join(dict.fromkeys(floors))}, attribute by attribute")
-    if ceiling:
-        notes.append(f"ceiling: {ceiling.label}, which saw the labels")
+        notes.append(f"floor: the better of {', '.join(floors)} on the test pictures, attribute by attribute")
+    if ceilings:
+        notes.append(f"ceiling: {' or '.join(ceilings)}, which saw the labels")
     chance = [f"{m} {cards[m].chance:g}" for m in metrics if cards[m].chance is not None]
     if chance:
         notes.append(f"a code without information scores: {', '.join(chance)}")
@@ -223,13 +238,13 @@ def number(figure: Figure) -> str:
 
 
 def _reasons(group: Group) -> list[str]:
-    """Return why numbers are missing: a line a reason, naming metrics and rows."""
+    """Return why numbers are missing: a line a reason, naming rows and metrics, failures first."""
     told: dict[tuple[bool, str], dict[str, dict[str, None]]] = {}
     for row in group.rows:
         for metric in group.metrics or ("",):
-            figure = row.figure(metric, group.common(metric) or (None,))
-            if figure.value is None:
-                where = told.setdefault((figure.failed, figure.reason), {})
+            whole = row.figure(metric, group.common(metric) or group.attributes(metric))
+            for gap in [whole] if whole.value is None else row.gaps(metric, group.attributes(metric)):
+                where = told.setdefault((gap.failed, gap.reason), {})
                 where.setdefault(_name(row), {})[metric] = None
     notes = []
     for (failed, reason), rows in sorted(told.items(), key=lambda item: not item[0][0]):

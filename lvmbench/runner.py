@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -75,12 +76,15 @@ class Results:
 
     @property
     def failed(self) -> list[Record]:
-        """Return the records of cells that failed, or of which a score failed."""
-        return [
-            r
-            for r in self.records
-            if r.status in ("failed", "timeout") or any(s.status == "failed" for s in r.scores)
-        ]
+        """Return the records of cells that failed, or of which a score failed, as they stand by now."""
+        newest: dict[str, Record] = {}
+        scores: dict[tuple[str, str, str | None], tuple[Record, bool]] = {}
+        for record in self.records:
+            newest[record.fit_key] = record
+            for s in record.scores:
+                scores[record.fit_key, s.key, s.attribute] = (record, s.status == "failed")
+        found = [r for r in newest.values() if r.status in ("failed", "timeout")]
+        return found + [r for r, failed in scores.values() if failed and not any(r is f for f in found)]
 
     def log_of(self, record: Record) -> Path:
         """Return the file that holds what the cell of a record printed."""
@@ -150,7 +154,8 @@ def tasks_of(planned: Plan, store: Store, device: str, rerun: Rerun = "missing")
         missing = tuple(m for m in planned.measures if m.key(cell) not in had)
         if missing:
             attempt = store.attempt(cell.fit_key)
-            tasks.append(Task(cell, missing, str(store.path.absolute()), str(attempt.absolute()), device))
+            where = str(store.path.absolute()), str(attempt.absolute())
+            tasks.append(Task(cell, missing, *where, device, refit=rerun == "all"))
     return sorted(tasks, key=lambda task: LONGEST_FIRST.index(task.cell.role))
 
 
@@ -186,8 +191,17 @@ def answer(spec: Spec, catalog: Catalog, settings: Settings, listener: Listener 
     for outcome in _executor(settings, catalog, device, len(tasks)).run(tasks, listener.progress):
         record = _recorded(outcome, store, catalog)
         listener.cell(outcome.task, record)
-        catalog.manager.hook.lvmbench_cell_done(record=record)
+        _tell(catalog, record)
     return replace(gather(planned, store), computed=len(tasks))
+
+
+def _tell(catalog: Catalog, record: Record) -> None:
+    """Tell plugins of a finished cell; one that fails to listen stops nothing."""
+    for hook in catalog.manager.hook.lvmbench_cell_done.get_hookimpls():
+        try:
+            hook.function(record=record)
+        except Exception as error:
+            warnings.warn(f"plugin '{hook.plugin_name}' failed to hear of a cell: {error!r}", stacklevel=2)
 
 
 def _executor(settings: Settings, catalog: Catalog, device: str, tasks: int) -> Executor:
@@ -205,7 +219,7 @@ def _executor(settings: Settings, catalog: Catalog, device: str, tasks: int) -> 
 def _recorded(outcome: Outcome, store: Store, catalog: Catalog) -> Record:
     """Return the record of a finished task; for a task that was killed it is written here."""
     path = Path(outcome.task.attempt)
-    if outcome.how != "done":
+    if outcome.how != "done" and not path.exists():  # it may have finished in its last moment
         status: Literal["timeout", "failed"] = "timeout" if outcome.how == "timeout" else "failed"
         store.write(path, replace(blank(outcome.task, catalog), status=status, reason=outcome.reason))
     for stored in store.read(outcome.task.cell.fit_key).stored:
@@ -215,26 +229,24 @@ def _recorded(outcome: Outcome, store: Store, catalog: Catalog) -> Record:
 
 
 def gather(planned: Plan, store: Store) -> Results:
-    """Return the stored records of the planned cells, each with the planned scores alone."""
+    """Return the stored records of the planned cells, each with the planned scores alone.
+
+    What another budget left of the same fit is no part of the answer, but for a fit that never was.
+    """
     stored: list[Stored] = []
     problems: list[str] = []
     for cell in planned.cells:
         keys = {m.key(cell) for m in planned.measures}
         reading = store.read(cell.fit_key)
         problems += reading.problems
-        stored += [_only(s, keys, cell) for s in reading.stored]
+        own = [_only(s, keys, cell) for s in reading.stored]
+        stored += [s for s in own if s.record.scores or (s.record.status != "done" and s is own[-1])]
     return Results(tuple(stored), tuple(dict.fromkeys(problems)))
 
 
 def _only(stored: Stored, keys: set[str], cell: Cell) -> Stored:
     scores = tuple(s for s in stored.record.scores if s.key in keys)
-    asked = {
-        **stored.record.cell,
-        "label": cell.label,
-        "role": cell.role,
-        "dataset_label": cell.dataset_label,
-    }
-    return Stored(replace(stored.record, scores=scores, cell=asked), stored.path)
+    return Stored(replace(stored.record, scores=scores, cell=asdict(cell)), stored.path)
 
 
 def run(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -98,15 +99,18 @@ def learning_rate(progress: float) -> float:
 def has_converged(curve: Sequence[tuple[int, float]], images: int) -> bool | None:
     """Return whether a curve of (images seen, loss) had settled while the learning rate was constant.
 
-    It had if the mean of the last quarter of these looks is better than that of the quarter before by less than
-    2 % of all that they gained. The decay of the learning rate, which flatters any curve, is not looked at.
+    It had if the mean of the last quarter of these looks differs from that of the quarter before by at most 2 %
+    of all that was gained, and twice the standard error that the jitter from look to look explains; a loss that
+    rises has not settled. The decay of the learning rate, which flatters any curve, is not looked at.
     """
     constant = [loss for seen, loss in curve if WARM_UP * images <= seen <= (1 - DECAY) * images]
     quarter = len(constant) // 4
     if quarter < 2:
         return None
-    gain = fmean(constant[-2 * quarter : -quarter]) - fmean(constant[-quarter:])
-    return gain <= STILL_LEARNING * (constant[0] - min(constant))
+    late = constant[-2 * quarter :]
+    gain = fmean(late[:quarter]) - fmean(late[quarter:])
+    jitter = fmean((b - a) ** 2 for a, b in pairwise(late)) / 2  # variance of one look, without the trend
+    return abs(gain) <= STILL_LEARNING * (constant[0] - min(constant)) + 2 * math.sqrt(2 * jitter / quarter)
 
 
 def order(

@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from lvmbench import DataError, Schema, Split
+from lvmbench import DataError, Schema, Split, cached
 from lvmbench_images.archive import Archive, Folder, Member, Zip, candidates
-from lvmbench_images.cache import cached
 from lvmbench_images.decode import decode, halve
 from lvmbench_images.fairface_labels import ATTRIBUTES, Row, read_labels
 
@@ -79,8 +79,8 @@ class FairFace:
         """Return the first pictures of one part, all of them unless ``limit`` says otherwise."""
         pictures = self._pictures[name]
 
-        def make(positions: Sequence[int]) -> NDArray[np.uint8]:
-            return self._decoded([pictures[i].name for i in positions])
+        def make(positions: NDArray[np.int64]) -> Tensor:
+            return torch.from_numpy(self._decoded([pictures[i].name for i in positions]))
 
         count = len(pictures) if limit is None else min(limit, len(pictures))
         images = cached(f"fairface-{self.fingerprint[:16]}/{name}", count, make)

@@ -100,3 +100,9 @@ def test_pairs_differ_in_one_factor_and_in_pixels(faces):
     assert (before != after).flatten(1).any(1).all()
     outside = slice(24, 32)  # below the chin
     assert torch.equal(before[:, :, outside], after[:, :, outside])
+
+
+def test_the_faces_are_cached_under_their_fingerprint(cache_folder):
+    faces = Faces(size=32)
+    faces.split("val", 3)
+    assert (cache_folder / f"faces-{faces.fingerprint[:16]}" / "val-3.npy").exists()

@@ -107,3 +107,16 @@ def test_the_source_of_a_model_is_its_module_and_what_that_imports_from_its_pack
     assert digest() == before
     (package / "base.py").write_text("import json\n\nclass Base: x = 1\n")
     assert digest() != before
+
+
+def test_relative_imports_and_submodules_count_as_source(package):
+    (package / "near.py").write_text("class Near: pass\n")
+    (package / "model.py").write_text(
+        "from . import other\nfrom .near import Near\n\nclass Model(Near): pass\n"
+    )
+    before = source_hash("sourcehashed.model")
+    for name in ("other", "near"):
+        (package / f"{name}.py").write_text("X = 3\n")
+        source_hash.cache_clear()
+        assert source_hash("sourcehashed.model") != before
+        before = source_hash("sourcehashed.model")

@@ -141,7 +141,7 @@ def test_two_runs_at_once_into_one_folder_share_the_work(strangers, tmp_path):
     assert [p.returncode for p in both] == [0, 0], said
     tables = [out for out, _ in said]
     assert tables[0] == tables[1]
-    fits = [s.record.fit_key for s in Store(path).read().stored if s.record.seconds.get("fit")]
+    fits = [s.record.fit_key for s in Store(path).read().stored if "fit" in s.record.seconds]
     assert len(set(fits)) == 4
 
 

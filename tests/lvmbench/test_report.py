@@ -233,3 +233,29 @@ def test_a_record_whose_replicates_are_lost_still_has_its_value(keep, catalog):
 def test_a_metric_whose_plugin_is_gone_keeps_its_numbers(keep):
     text = report(keep(record(scores=[score("unheard-of", None, 3.0)])), catalog_of())
     assert "unheard-of" in text
+
+
+def test_a_seed_that_failed_is_told_even_where_others_have_a_value(keep, catalog):
+    records = [record(seed=s, scores=[score()]) for s in range(2)]
+    text = report(keep(*records, record(seed=2, status="timeout", reason="too slow")), catalog)
+    assert "failed: vae: every metric: seed 2: too slow" in text
+
+
+def test_an_attribute_that_failed_is_told_though_the_mean_does_without_it(keep, catalog):
+    broken = Score("auroc", 1, "failed", "k", attribute="Bald", reason="ZeroDivisionError")
+    text = report(keep(record(scores=[score(), broken])), catalog)
+    assert "failed: vae: every metric: Bald: ZeroDivisionError" in text
+
+
+def test_one_seed_marks_no_best(keep, catalog):
+    records = [record(label, scores=[score(value=v)]) for label, v in (("vae", 0.7), ("iwae", 0.9))]
+    text = report(keep(*records), catalog)
+    assert not any("*" in line for line in text.splitlines() if line.startswith(("vae", "iwae")))
+    assert "over test pictures" in text
+
+
+def test_of_a_model_whose_source_changed_the_newest_stands_alone(keep, catalog):
+    old, new = record(scores=[score(value=0.6)]), record(scores=[score(value=0.7)])
+    new.cell["model_source"] = "t"
+    (group,) = groups(keep(old, new))
+    assert [r.figure("auroc", ("Male",)).value for r in group.rows] == [pytest.approx(0.7)]

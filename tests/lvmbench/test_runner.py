@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -191,3 +192,46 @@ def test_the_plan_of_a_stored_spec_has_no_tasks_left(bench):
     spec = Spec("means", "stripes", "auroc", 1, TINY, controls=False)
     planned = plan(spec, Catalog.discover())
     assert runner.tasks_of(planned, Store(bench.path), "cpu") == []
+
+
+def test_a_mended_cell_no_longer_fails_the_run(bench, monkeypatch):
+    assert bench("raises").failed
+    monkeypatch.setattr("lvmbench_misbehaving.Raises.fit", lambda *a: None)
+    assert not bench("raises", rerun="failed").failed
+
+
+def test_another_budget_of_the_same_fit_is_no_part_of_the_answer(bench):
+    bench(budget=replace(TINY, test=48))
+    results = bench()
+    assert [r.cell["budget"]["test"] for r in results.records] == [64]
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "codes.safetensors", "fit.json"])
+def test_a_damaged_fit_is_made_again(bench, file):
+    (record,) = bench("vae(net=mlp)").records
+    path = Store(bench.path).fit(record.fit_key) / file
+    path.write_bytes(path.read_bytes()[:20])
+    again = bench("vae(net=mlp)", metrics="auroc,rate").records[-1]
+    assert again.status == "done"
+    assert path.stat().st_size > 20
+
+
+def test_all_is_trained_again_when_all_is_asked_for(bench):
+    (record,) = bench("vae(net=mlp)").records
+    weights = Store(bench.path).fit(record.fit_key) / "weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    bench("vae(net=mlp)", rerun="all")
+    assert weights.stat().st_mtime_ns > before
+
+
+def test_a_tracker_that_fails_stops_nothing(strangers, tmp_path):
+    class Tracker:
+        @lvmbench.hookimpl
+        def lvmbench_cell_done(self, record):
+            raise ConnectionError("the tracker is away")
+
+    catalog = Catalog.discover()
+    catalog.manager.register(Tracker())
+    spec = Spec("means", "stripes", "auroc", 1, TINY, controls=False)
+    with pytest.warns(UserWarning, match="the tracker is away"):
+        assert runner.answer(spec, catalog, runner.Settings(tmp_path, jobs=0)).records
