@@ -119,12 +119,13 @@ def model_table(group: Group, cards: Cards, fmt: str) -> Table:
     notes += _options_used(group)
     for metric in group.metrics:
         attributes = group.common(metric)
-        if not attributes:
-            continue
+        figures = [row.figure(metric, attributes) for row in group.rows]
+        if not attributes or not any(f.failed or f.value is not None for f in figures):
+            continue  # told below the table
         card = cards[metric]
         header.append(_header(metric, card, attributes))
         best = group.best(metric, attributes, card.better)
-        columns.append([_cell(r.figure(metric, attributes), r is best, fmt) for r in group.rows])
+        columns.append([_cell(f, r is best, fmt) for f, r in zip(figures, group.rows, strict=True)])
     notes += _reasons(group)
     rows = [list(row) for row in zip(*columns, strict=True)]
     return Table("By model", header, rows, notes)
