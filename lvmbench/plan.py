@@ -28,7 +28,7 @@ ENGINE = tuple(
 PRECISION = "float32"
 
 BUDGETS: Mapping[str, Budget] = {
-    "quick": Budget("quick", images=10_000, batch=32, learning_rate=2e-3, train=10_000, val=1_000, size=32,
+    "quick": Budget("quick", images=12_000, batch=32, learning_rate=2e-3, train=12_000, val=1_000, size=32,
                     test=2_000, draws=32, density_rows=256),
     "standard": Budget("standard", images=500_000, batch=64, learning_rate=1e-3, train=50_000, val=2_000, size=64,
                        test=5_000, draws=500, density_rows=1_000),
