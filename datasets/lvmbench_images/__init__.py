@@ -1,13 +1,17 @@
-"""Readers of real photographs. Nothing is downloaded: an error says where to get the files and how."""
+"""Readers of real pictures. Nothing is downloaded: an error says where to get the files and how."""
 
 from __future__ import annotations
 
 import lvmbench
 
 FAIRFACE = "photographs of faces with annotators' impressions of gender, age and race (CC BY 4.0)"
+MNIST = "handwritten digits, 28×28, binarised anew at each look (CC BY-SA 3.0)"
 
 
 @lvmbench.hookimpl
 def lvmbench_datasets() -> dict[str, lvmbench.Entry]:
     """Return the readers by name, each imported when it is first asked for."""
-    return {"fairface": lvmbench.Entry("lvmbench_images.fairface:FairFace", summary=FAIRFACE)}
+    return {
+        "fairface": lvmbench.Entry("lvmbench_images.fairface:FairFace", summary=FAIRFACE),
+        "mnist": lvmbench.Entry("lvmbench_images.mnist:MNIST", summary=MNIST),
+    }
