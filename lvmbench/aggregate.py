@@ -32,6 +32,11 @@ class Figure:
     reason: str = ""
     failed: bool = False
 
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether there is an interval, and 0 is not in it."""
+        return self.low is not None and self.high is not None and self.low * self.high > 0
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -146,14 +151,14 @@ class Row:
                     where = f"{attribute}: " if attribute else ""
                     yield Figure(reason=f"{where}{score.reason}", failed=score.status == "failed")
 
-    def difference(self, other: Row, metric: str, attributes: Attributes) -> tuple[float, float] | None:
-        """Return the interval of this row's value minus another's, in pairs of seeds and test rows."""
+    def difference(self, other: Row, metric: str, attributes: Attributes) -> Figure:
+        """Return this row's value minus another's, in pairs of seeds and test rows."""
         a, b = self.sample(metric, attributes), other.sample(metric, attributes)
-        if a is None or b is None or min(len(a.seeds), len(b.seeds)) < 2:
-            return None  # one seed says nothing of the next
+        if a is None or b is None:
+            return next(f for r in (self, other) if (f := r.figure(metric, attributes)).value is None)
         paired = a.seeds == b.seeds
         found = paired_difference(a.values, a.replicates, b.values, b.replicates, paired=paired)
-        return None if found.low is None or found.high is None else (found.low, found.high)
+        return Figure(found.value, found.low, found.high, min(len(a.seeds), len(b.seeds)))
 
 
 @dataclass(frozen=True)
@@ -196,8 +201,8 @@ class Group:
             return None
         first = max(rows, key=lambda r: sign * (r.figure(metric, attributes).value or 0.0))
         apart = [first.difference(other, metric, attributes) for other in rows if other is not first]
-        won = all(d is not None and min(sign * d[0], sign * d[1]) > 0 for d in apart)
-        return first if won else None
+        # one seed says nothing of the next
+        return first if all(d.seeds > 1 and d.excludes_zero for d in apart) else None
 
     def floor(self, metric: str, attributes: Attributes, better: Better) -> Row | None:
         """Return the better of the floors for these attributes."""

@@ -10,7 +10,8 @@ from lvmbench.aggregate import Figure, groups
 from lvmbench.api import Budget, Metric, Record, Score
 from lvmbench.plan import BUDGETS
 from lvmbench.records import Store
-from lvmbench.report import number, report
+from lvmbench.report import report
+from lvmbench.tables import number
 from tests_support import catalog_of
 
 BUDGET = BUDGETS["quick"]
@@ -116,6 +117,37 @@ def test_no_best_is_marked_where_the_difference_may_be_none(keep, catalog):
     records[4] = record("iwae", 1, scores=[score(value=0.83)])
     text = report(keep(*records), catalog)
     assert not any("*" in line for line in text.splitlines() if line.startswith(("vae", "iwae")))
+
+
+def test_a_pair_is_told_by_the_second_minus_the_first_under_paired_seeds(keep, catalog):
+    text = report(keep(*pair(0.02)), catalog, by="pair")
+    (line,) = [line for line in text.splitlines() if line.startswith("iwae - vae")]
+    assert line.split()[3:] == ["0.0200", "±0.0000", "*"]  # the jitter is the same for both
+    (told,) = json.loads(report(keep(*pair(0.02)), catalog, fmt="json", by="pair"))[:1]
+    assert (told["model"], told["minus"], round(told["value"], 6)) == ("iwae", "vae", 0.02)
+
+
+def test_a_pair_of_one_seed_has_the_interval_of_its_rows_and_says_so(keep, catalog):
+    records = [record(label, scores=[score(value=v)]) for label, v in (("vae", 0.8), ("iwae", 0.7))]
+    records.append(record("pca", role="floor", scores=[score(value=0.6)]))
+    text = report(keep(*records), catalog, by="pair")
+    assert next(line for line in text.splitlines() if " - " in line and "±" in line).startswith("iwae - vae")
+    assert "-0.1000 ±0.0000" in text  # replicates that move together leave no doubt
+    assert "another seed may differ" in text
+    assert "pca" not in text
+    assert "*" not in report(keep(*records), catalog).replace("*:", "")
+
+
+def test_a_pair_with_a_model_that_lacks_the_number_is_not_available(keep, catalog):
+    lacking = Score("elbo", 1, "n/a", "k", reason="no density")
+    records = [
+        record("vae", scores=[score(), Score("elbo", 1, "done", "e", value=-3.0)]),
+        record("wae", scores=[score(), lacking]),
+        record("iwae", scores=[score(), Score("elbo", 1, "done", "e", value=-2.0)]),
+    ]
+    text = report(keep(*records), catalog, by="pair")
+    (line,) = [line for line in text.splitlines() if line.startswith("wae - vae")]
+    assert line.split()[-1] == "n/a"
 
 
 def test_lower_is_better_where_the_card_says_so(keep, catalog):
