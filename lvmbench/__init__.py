@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Dataset,
         Entry,
         Estimate,
+        Group,
         Metric,
         Record,
         Schema,
@@ -38,35 +39,38 @@ if TYPE_CHECKING:
         UsageError,
     )
     from lvmbench.evaluation import Evaluation
-    from lvmbench.nets import Net, decoder, encoder
-    from lvmbench.objectives import bounds, elbo, iwae_bound, log_weights, rate_distortion
-    from lvmbench.pixels import bits_per_dim, expected, gaussian, likelihood, observe
+    from lvmbench.nets import Net, centre_at, decoder, encoder, start_at
+    from lvmbench.objectives import Weights, bounds, elbo, iwae_bound, log_weights, rate_distortion, weigher
+    from lvmbench.pixels import bits_per_dim, expected, gaussian, likelihood, mean_picture, observe
     from lvmbench.runner import Results, load, run
     from lvmbench.training import History, build, fit
-    from lvmbench.vae import VAE
+    from lvmbench.vae import VAE, Autoencoder, diagonal
 
 _HOME = {
     "lvmbench.api": (
-        "Attribute", "Batch", "Budget", "Dataset", "Entry", "Estimate", "Metric", "Record", "Schema", "Score",
-        "Split", "Value", "metric",
+        "Attribute", "Batch", "Budget", "Dataset", "Entry", "Estimate", "Group", "Metric", "Record", "Schema",
+        "Score", "Split", "Value", "metric",
     ),
     "lvmbench.cache": ("cache_dir", "cached"),
     "lvmbench.errors": (
         "DataError", "LvmbenchError", "NotApplicable", "PluginError", "StoreError", "TrainingError", "UsageError",
     ),
     "lvmbench.evaluation": ("Evaluation",),
-    "lvmbench.nets": ("Net", "decoder", "encoder"),
-    "lvmbench.objectives": ("bounds", "elbo", "iwae_bound", "log_weights", "rate_distortion"),
+    "lvmbench.nets": ("Net", "centre_at", "decoder", "encoder", "start_at"),
+    "lvmbench.objectives": (
+        "Weights", "bounds", "elbo", "iwae_bound", "log_weights", "rate_distortion", "weigher",
+    ),
     "lvmbench.runner": ("Results", "load", "run"),
-    "lvmbench.pixels": ("bits_per_dim", "expected", "gaussian", "likelihood", "observe"),
+    "lvmbench.pixels": ("bits_per_dim", "expected", "gaussian", "likelihood", "mean_picture", "observe"),
     "lvmbench.training": ("History", "build", "fit"),
-    "lvmbench.vae": ("VAE",),
+    "lvmbench.vae": ("Autoencoder", "VAE", "diagonal"),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "VAE",
     "Attribute",
+    "Autoencoder",
     "Batch",
     "Budget",
     "DataError",
@@ -74,6 +78,7 @@ __all__ = [
     "Entry",
     "Estimate",
     "Evaluation",
+    "Group",
     "History",
     "LvmbenchError",
     "Metric",
@@ -89,12 +94,15 @@ __all__ = [
     "TrainingError",
     "UsageError",
     "Value",
+    "Weights",
     "bits_per_dim",
     "bounds",
     "build",
     "cache_dir",
     "cached",
+    "centre_at",
     "decoder",
+    "diagonal",
     "elbo",
     "encoder",
     "expected",
@@ -105,10 +113,13 @@ __all__ = [
     "likelihood",
     "load",
     "log_weights",
+    "mean_picture",
     "metric",
     "observe",
     "rate_distortion",
     "run",
+    "start_at",
+    "weigher",
 ]
 
 

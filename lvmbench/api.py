@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from torch.distributions import Distribution
     from torch.nn import Parameter
 
+    from lvmbench.objectives import Weights
+
+    Loss = Tensor | Mapping[str, Tensor]  # in nats, [B] or []; named terms are summed
+
 Kind = Literal["binary", "categorical", "ordinal"]
 Pixels = Literal["bernoulli", "gaussian"]
 SplitName = Literal["train", "val", "test"]
@@ -191,8 +195,17 @@ class HasDensity(Protocol):
 
 
 @runtime_checkable
+class HasWeigher(Protocol):
+    """Written by models whose latent is richer than one z: the terms of their log weights."""
+
+    def weigher(self, x: Tensor) -> Callable[[int], Weights]:
+        """Return a function from k to the terms of k draws, for which x is encoded once: k -> [K, B] each."""
+        ...
+
+
+@runtime_checkable
 class HasLogWeights(Protocol):
-    """Written by models whose latent is richer than one z; others have it for free."""
+    """Written by models that know their log weights only as a whole; others have them for free."""
 
     def log_weights(self, x: Tensor, k: int) -> Tensor:
         """Return log p(x, z) - log q(z|x) of k draws, in nats: [B, C, H, W] -> [K, B]."""
@@ -212,25 +225,38 @@ class HasLogProb(Protocol):
 class HasLoss(Protocol):
     """Is fitted by gradients: the engine trains it."""
 
-    def loss(self, x: Tensor) -> Tensor:
-        """Return what is to be minimised, in nats: [B, C, H, W] -> [B], or a scalar that couples the batch."""
+    def loss(self, x: Tensor) -> Loss:
+        """Return what is to be minimised, in nats: [B, C, H, W] -> [B], or a scalar that couples the batch.
+
+        Given as named terms, their sum is minimised, and a fit that breaks tells which of them did. A ``loss``
+        with a parameter ``progress`` hears of it, from 0 to 1 over the steps: 1, its default, is the loss
+        that the model ends with.
+        """
         ...
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters with an optimiser of their own: the share of the learning rate that it has, and Adam's betas."""
+
+    parameters: Iterable[Parameter]
+    rate: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
 
 
 @runtime_checkable
 class HasLosses(Protocol):
     """The same in general: each loss reaches its own parameter group only.
 
-    The first group's loss, on validation data, is the learning curve. ``start(train)`` and ``after_step()`` are
-    called where they exist.
+    The first group's loss, on validation data, is the learning curve.
     """
 
-    def parameter_groups(self) -> Mapping[str, Iterable[Parameter]]:
+    def parameter_groups(self) -> Mapping[str, Iterable[Parameter] | Group]:
         """Return disjoint groups of parameters by name."""
         ...
 
-    def losses(self, batch: Batch, progress: float) -> Mapping[str, Tensor]:
-        """Return a scalar loss for each group; ``progress`` runs from 0 to 1 over the budget."""
+    def losses(self, batch: Batch, progress: float) -> Mapping[str, Loss]:
+        """Return a loss for each group, as ``loss`` gives it; ``progress`` runs from 0 to 1 over the steps."""
         ...
 
 
@@ -247,6 +273,7 @@ CAPABILITIES: Mapping[str, type] = {
     "codes": HasCodes,
     "decoder": HasDecoder,
     "density": HasDensity,
+    "weigher": HasWeigher,
     "log_weights": HasLogWeights,
     "log_prob": HasLogProb,
     "loss": HasLoss,
@@ -262,7 +289,7 @@ def capabilities(model: object) -> frozenset[str]:
         for name, protocol in CAPABILITIES.items()
         if all(hasattr(model, member) for member in _members(protocol))
     }
-    if {"decoder", "density"} <= has:
+    if {"decoder", "density"} <= has or "weigher" in has:
         has.add("log_weights")
     return frozenset(has)
 
@@ -383,9 +410,11 @@ class Entry:
     """What a plugin registers under a name: the thing itself, or lazily ``"module:attribute"``.
 
     ``role`` says how a model enters a table: ``floor`` and ``ceiling`` models are the controls that a run adds
-    by itself. ``summary`` is one line for ``lvmbench list``.
+    by itself. A metric ``on_request`` is no part of a run that names no metrics: it costs too much. ``summary``
+    is one line for ``lvmbench list``.
     """
 
     target: Any
     summary: str = ""
     role: Literal["model", "floor", "ceiling"] = "model"
+    on_request: bool = False

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from lvmbench.runner import Results, Settings
 
-BUDGET_NAMES = ("quick", "standard", "long")
+BUDGET_NAMES = ("smoke", "quick", "standard", "long")
 
 
 def _complete(noun: Any) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
@@ -66,10 +66,10 @@ format_option = click.option(
 )
 by_option = click.option(
     "--by",
-    type=click.Choice(["model", "attribute", "both"]),
+    type=click.Choice(["model", "attribute", "both", "pair"]),
     default="both",
     show_default=True,
-    help="Which tables.",
+    help="Which tables; pair: differences of models.",
 )
 
 
@@ -82,16 +82,20 @@ def lvmbench() -> None:
 @lvmbench.command()
 @click.argument("spec", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--models", shell_complete=_complete("model"), help='For example "vae,beta-vae(beta=1,4,16),iwae(k=5)".'
+    "--models",
+    shell_complete=_complete("model"),
+    help='For example "vae,beta-vae(beta=1,4,16),iwae(k=5)"; "all" for every one.',
 )
 @click.option(
     "--dataset", shell_complete=_complete("dataset"), help="Data set with options.  [default: faces]"
 )
 @click.option(
-    "--metrics", shell_complete=_complete("metric"), help="Metrics with options.  [default: all built in]"
+    "--metrics",
+    shell_complete=_complete("metric"),
+    help="Metrics with options.  [default: all built in that are not on request]",
 )
 @click.option("--seeds", help="A number of seeds, or a list such as 3,7,11.  [default: 3]")
-@click.option("--budget", help="quick, standard, long, or a TOML file.  [default: quick]",
+@click.option("--budget", help="smoke, quick, standard, long, or a TOML file.  [default: quick]",
               shell_complete=lambda *a: [n for n in BUDGET_NAMES if n.startswith(a[2])])  # fmt: skip
 @click.option(
     "--controls/--no-controls", default=None, help="Add the floors and the ceiling.  [default: controls]"

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 from tabulate import tabulate
 
-from lvmbench.api import CAPABILITIES, Attribute, capabilities
+from lvmbench.api import CAPABILITIES, Attribute, Entry, capabilities
 from lvmbench.catalog import NOUNS, Catalog, Item, Noun
 from lvmbench.errors import LvmbenchError, PluginError, UsageError, nearest
 from lvmbench.options import option_model
@@ -23,12 +23,15 @@ SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 def names(catalog: Catalog, noun: str) -> str:
     """Return the names of one noun, what they are, and where they came from; imports none of them."""
     items = [item for each in NOUNS if each == noun for item in catalog.items(each)]
-    rows = [
-        [i.name, i.entry.summary + ("" if i.entry.role == "model" else f" ({i.entry.role})"), i.origin]
-        for i in items
-    ]
+    rows = [[i.name, i.entry.summary + _remark(i.entry), i.origin] for i in items]
     table = tabulate(rows, [noun, "what it is", "from"], maxcolwidths=[None, 56, None])
     return "\n".join([table, *_not_loaded(catalog)])
+
+
+def _remark(entry: Entry) -> str:
+    if entry.on_request:
+        return " (on request)"
+    return "" if entry.role == "model" else f" ({entry.role})"
 
 
 def plugins(catalog: Catalog) -> str:
@@ -143,8 +146,10 @@ def _options(target: Any) -> Iterator[str]:
 
 
 def _type(field: FieldInfo) -> str:
-    """Return the type of an option with its range: ``float > 0``, ``conv | mlp``."""
+    """Return the type of an option with its range or its values: ``float > 0``, ``mws | mss``."""
     kind = field.annotation
+    if field.description:
+        return field.description
     if get_origin(kind) is Literal:
         return " | ".join(map(str, get_args(kind)))
     name = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")

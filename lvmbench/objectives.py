@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from lvmbench.api import HasLogWeights
+from lvmbench.api import HasLogWeights, HasWeigher
 
 
 class Latent(Protocol):
@@ -48,17 +49,27 @@ def draw(q: Distribution, k: int) -> Tensor:
     return q.rsample((k,)) if q.has_rsample else q.sample((k,))
 
 
-def weigh(model: Latent, x: Tensor, q: Distribution, k: int) -> Weights:
-    """Return the terms of log w of k draws z ~ q: [B, C, H, W] -> [K, B] each, in nats."""
-    z = draw(q, k)
-    return Weights(model.decode(z).log_prob(x), model.prior().log_prob(z), q.log_prob(z))
+def weigher(model: Latent | HasWeigher, x: Tensor) -> Callable[[int], Weights]:
+    """Return a function from k to the terms of log w of k draws, in nats: [B, C, H, W] -> (k -> [K, B] each).
+
+    x is encoded once, and the prior made once, however many draws are asked for.
+    """
+    if isinstance(model, HasWeigher):
+        return model.weigher(x)
+    p, q = model.prior(), model.posterior(x)
+
+    def weigh(k: int) -> Weights:
+        z = draw(q, k)
+        return Weights(model.decode(z).log_prob(x), p.log_prob(z), q.log_prob(z))
+
+    return weigh
 
 
-def log_weights(model: Latent | HasLogWeights, x: Tensor, k: int) -> Tensor:
+def log_weights(model: Latent | HasWeigher | HasLogWeights, x: Tensor, k: int) -> Tensor:
     """Return log w of k draws z ~ q(z|x), in nats: [B, C, H, W] -> [K, B]."""
     if isinstance(model, HasLogWeights):
         return model.log_weights(x, k)
-    return weigh(model, x, model.posterior(x), k).log_w
+    return weigher(model, x)(k).log_w
 
 
 def elbo(log_w: Tensor) -> Tensor:
@@ -91,27 +102,27 @@ class Bounds:
 
 
 @torch.no_grad()
-def bounds(model: Latent | HasLogWeights, x: Tensor, k: int, max_decoded: int = 1024) -> Bounds:
+def bounds(model: Latent | HasWeigher | HasLogWeights, x: Tensor, k: int, max_decoded: int = 1024) -> Bounds:
     """Return the bounds of each picture from the same k draws: [B, C, H, W] -> [B] each, in nats.
 
-    q(z|x) is computed once; draws are decoded ``max_decoded`` pictures at a time and only sums are kept, so
-    that memory does not grow with k.
+    x is encoded once; draws are decoded ``max_decoded`` pictures at a time and only sums are kept, so that
+    memory does not grow with k.
     """
     nan = torch.full((len(x),), math.nan, device=x.device)
     chunk = max(1, max_decoded // len(x))
-    q = None if isinstance(model, HasLogWeights) else model.posterior(x)
+    weigh = None if isinstance(model, HasLogWeights) else weigher(model, x)
     total, rate, distortion = (torch.zeros(len(x), device=x.device, dtype=torch.float64) for _ in range(3))
     log_sum = torch.full_like(total, -math.inf)
     for start in range(0, k, chunk):
         n = min(chunk, k - start)
-        if q is None:
+        if weigh is None:
             log_w = log_weights(model, x, n)
         else:
-            w = weigh(model, x, q, n)  # type: ignore[arg-type]
+            w = weigh(n)
             log_w = w.log_w
             rate += (w.log_posterior - w.log_prior).double().sum(0)
             distortion -= w.log_likelihood.double().sum(0)
         total += log_w.double().sum(0)
         log_sum = torch.logaddexp(log_sum, log_w.double().logsumexp(0))
-    parts = (nan, nan) if q is None else ((rate / k).float(), (distortion / k).float())
+    parts = (nan, nan) if weigh is None else ((rate / k).float(), (distortion / k).float())
     return Bounds((total / k).float(), (log_sum - math.log(k)).float(), *parts)

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, Normal
 from torch.nn.functional import mse_loss
 
-from lvmbench.api import Schema
+from lvmbench.api import Schema, Split
 
 LEVELS = 256
+MEAN_ROWS = 1024  # enough for a mean, and few enough for the memory at any size
 SCALE_FLOOR = 1 / LEVELS  # a likelihood narrower than one grey level would reward memorised 8-bit values
 
 
@@ -33,6 +34,11 @@ def observe(schema: Schema, images: Tensor, generator: torch.Generator | None = 
 def expected(schema: Schema, images: Tensor) -> Tensor:
     """Return the mean of ``observe`` without its noise: uint8 [B, C, H, W] -> float in [0, 1]."""
     return images / 255 if schema.pixels == "bernoulli" else (images + 0.5) / LEVELS
+
+
+def mean_picture(schema: Schema, train: Split) -> Tensor:
+    """Return the mean of the first pictures of a split, with values in [0, 1]: [C, H, W]."""
+    return expected(schema, train.images[:MEAN_ROWS]).mean(0)
 
 
 def likelihood(schema: Schema, outputs: Tensor, raw_scale: Tensor) -> Distribution:

@@ -21,6 +21,7 @@ from lvmbench.options import option_model, resolve
 
 PROTOCOL = 1  # raised when the harness itself changes what a number means
 OWN = "lvmbench"  # the distribution whose metrics and controls a run uses unless told otherwise
+ALL = "all"  # every model that is installed
 ENGINE = tuple(
     f"lvmbench.{name}"
     for name in ("training", "randomness", "nets", "vae", "objectives", "pixels", "evaluation")
@@ -28,6 +29,8 @@ ENGINE = tuple(
 PRECISION = "float32"
 
 BUDGETS: Mapping[str, Budget] = {
+    "smoke": Budget("smoke", images=640, batch=32, learning_rate=2e-3, train=640, val=128, size=32, test=256,
+                    draws=4, density_rows=32),
     "quick": Budget("quick", images=12_000, batch=32, learning_rate=2e-3, train=12_000, val=1_000, size=32,
                     test=2_000, draws=32, density_rows=256),
     "standard": Budget("standard", images=500_000, batch=64, learning_rate=1e-3, train=50_000, val=2_000, size=64,
@@ -167,13 +170,15 @@ def plan(spec: Spec, catalog: Catalog, device: str = "cpu") -> Plan:
         PluginError: if a plugin that is asked for cannot be used.
     """
     seeds, budget = spec.seed_list(), spec.budget_of()
-    models = [_model(catalog.get("model", call.name), call.options) for call in _calls(spec.models)]
+    models = [_model(catalog.get("model", call.name), call.options) for call in _model_calls(spec, catalog)]
     if not models:
         names = ", ".join(i.name for i in catalog.items("model") if i.entry.role == "model")
         raise UsageError(f"No model was asked for. Known: {names}.")
     measures = tuple(_measures(spec, catalog))
     models += _controls(catalog, models) if spec.controls else []
     data = [_dataset(catalog.get("dataset", call.name), call, budget) for call in _calls(spec.dataset)]
+    for dataset, model in itertools.product(data, models):
+        _try_building(catalog, dataset, model)
     cells = [
         Cell(**dataset, **model, seed=seed, budget=budget, device=device)
         for dataset, model, seed in itertools.product(_distinct(data), _distinct(models), seeds)
@@ -186,11 +191,34 @@ def _calls(text: str | Sequence[str]) -> list[Call]:
     return [call for t in texts if t.strip() for call in parse_calls(t)]
 
 
+def _model_calls(spec: Spec, catalog: Catalog) -> list[Call]:
+    every = [Call(i.full_name) for i in catalog.items("model") if i.entry.role == "model"]
+    return [c for call in _calls(spec.models) for c in (every if call.name == ALL else [call])]
+
+
+def _try_building(catalog: Catalog, dataset: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+    """Let the constructor of a model refuse options that go ill together; nothing is allocated for it.
+
+    What else goes wrong here goes wrong in the cell as well, and is told there.
+    """
+    import torch
+
+    kind = catalog.get("model", model["model"]).load()
+    schema = catalog.get("dataset", dataset["dataset"]).load()(**dataset["dataset_options"]).schema
+    try:
+        with torch.device("meta"):
+            kind(schema, **model["model_options"])
+    except UsageError as error:
+        raise UsageError(f"{model['label']}: {error}") from None
+    except Exception:
+        return
+
+
 def _measures(spec: Spec, catalog: Catalog) -> list[Measure]:
     calls = []
+    default = [i for i in catalog.items("metric") if i.plugin.dist == OWN and not i.entry.on_request]
     for call in _calls(spec.metrics):
-        own = [Call(i.full_name) for i in catalog.items("metric") if i.plugin.dist == OWN]
-        calls += own if call.name == "default" else [call]
+        calls += [Call(i.full_name) for i in default] if call.name == "default" else [call]
     measures = []
     for call in calls:
         item = catalog.get("metric", call.name)
@@ -209,10 +237,11 @@ def _model(item: Item, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a cell that tell its model."""
     target = item.load()
     options = resolve(item.name, target, given)
+    nets = [value for value in options.values() if isinstance(value, str) and "." in value]  # a plugin's own
     return {
         "model": item.full_name,
         "model_options": options,
-        "model_source": _digest([item.origin, source_hash(*modules_of(target), *ENGINE)]),
+        "model_source": _digest([item.origin, source_hash(*modules_of(target), *nets, *ENGINE)]),
         "role": item.entry.role,
         "label": _label(item, options),
     }

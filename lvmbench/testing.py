@@ -20,6 +20,7 @@ from torch import Tensor
 from lvmbench.api import (
     CAPABILITIES,
     Attribute,
+    Batch,
     Budget,
     Dataset,
     Estimate,
@@ -146,13 +147,19 @@ def _same_weights(first: Any, second: Any) -> Iterator[str]:
 
 
 def _learns(model: Any, schema: Schema, x: Tensor) -> Iterator[str]:
-    if "loss" not in capabilities(model):
-        return
-    loss = model.loss(x)
-    if loss.shape not in (torch.Size([len(x)]), torch.Size([])):
-        yield f"loss gives {list(loss.shape)} for a batch of {len(x)}: want [{len(x)}], or a scalar"
-    if not loss.isfinite().all():
-        yield "loss is not finite"
+    has = capabilities(model)
+    if "losses" in has:
+        losses = model.losses(Batch(x, x.new_zeros(len(x), len(schema.attributes))), 1.0)
+    else:
+        losses = {"loss": model.loss(x)} if "loss" in has else {}
+    for name, loss in losses.items():
+        terms = loss if isinstance(loss, Mapping) else {"": loss}
+        for term, value in terms.items():
+            called = f"{name} '{term}'" if term else name
+            if value.shape not in (torch.Size([len(x)]), torch.Size([])):
+                yield f"{called} has shape {list(value.shape)} for a batch of {len(x)}: want [{len(x)}], or a scalar"
+            if not value.isfinite().all():
+                yield f"{called} is not finite"
 
 
 def _encodes(model: Any, schema: Schema, x: Tensor) -> Iterator[str]:

@@ -7,6 +7,7 @@ device between two looks.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,10 +17,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import Parameter
 from torch.optim import Adam
 
-from lvmbench.api import Batch, Budget, FitsItself, HasLoss, HasLosses, Schema, Split
+from lvmbench.api import Batch, Budget, FitsItself, Group, HasLoss, HasLosses, Schema, Split
 from lvmbench.errors import TrainingError
 from lvmbench.pixels import observe
 from lvmbench.randomness import noise, stream
@@ -31,7 +31,8 @@ WARM_UP = 0.03  # of the steps, until the learning rate is whole
 DECAY = 0.2  # of the steps, in which it goes to nothing
 STILL_LEARNING = 0.02  # of a phase's whole progress, made from its third quarter to its last: not converged
 
-Losses = Callable[[Batch, float], Mapping[str, Tensor]]
+Terms = Mapping[str, Tensor]  # each a mean over the batch: []
+Losses = Callable[[Batch, float], Mapping[str, Terms]]
 Progress = Callable[[int, int], None]
 
 
@@ -68,13 +69,13 @@ def fit(
     """Train a model in place and return its history; torch's own random state is left as it was.
 
     A model with ``fit`` learns by itself, one with ``losses`` or ``loss`` by gradients. Where it has them,
-    ``own_budget(budget)`` replaces the budget, ``start(train)`` and ``after_step()`` are called, and with
-    ``patience`` the run stops after so many looks without progress and the best weights return. A look runs
-    without gradients. ``on_progress`` hears of steps done and steps in all. The model is left on the device,
-    in evaluation mode.
+    ``own_budget(budget)`` replaces the budget, ``start(train)`` and ``after_step()`` are called, each function
+    in ``milestones()`` is called with the training data at its share of the steps, and with ``patience`` the run
+    stops after so many looks without progress and the best weights return. A look runs without gradients.
+    ``on_progress`` hears of steps done and steps in all. The model is left on the device, in evaluation mode.
 
     Raises:
-        TrainingError: if a loss is not finite, or there is nothing to learn from or by.
+        TrainingError: if a loss is not finite, with the step and the term, or there is nothing to learn from or by.
     """
     if isinstance(model, nn.Module):
         model.to(device)
@@ -141,7 +142,7 @@ class _Run:
         self.curve: list[tuple[int, float]] = []
         if hasattr(model, "start"):
             model.start(train)
-        self.groups, self.losses = _objective(model)
+        self.groups, self.losses = objective(model)
 
     def descend(self, on_progress: Progress | None) -> History:
         """Take the steps of the budget, or fewer where patience ends."""
@@ -149,11 +150,14 @@ class _Run:
         generator = torch.Generator().manual_seed(stream(self.seed, "order"))
         batches = order(len(self.train), self.budget.batch, generator, device)
         looks = {math.ceil(steps * i / LOOKS) for i in range(1, LOOKS + 1)}
+        milestones = _milestones(self.model, steps)
         descent = _Descent(self.groups, self.losses, self.budget.learning_rate)
         best = _Best(self.model, getattr(self.model, "patience", None))
-        since: list[Tensor] = []  # the losses since the last look, on the device
+        since: list[Terms] = []  # the losses since the last look, on the device
         self.model.train()
         for step, rows in zip(range(1, steps + 1), batches, strict=False):
+            for reached in milestones.get(step, ()):
+                reached(self.train)
             since.append(descent.step(self._batch(self.train, rows), (step - 0.5) / steps))
             if hasattr(self.model, "after_step"):
                 self.model.after_step()
@@ -170,54 +174,58 @@ class _Run:
     def _batch(self, data: Split, rows: Tensor | slice) -> Batch:
         return Batch(observe(self.schema, data.images[rows]), data.labels[rows])
 
-    def _look(self, since: list[Tensor], step: int) -> None:
+    def _look(self, since: list[Terms], step: int) -> None:
         """Check the losses since the last look, and add one point to the curve."""
-        finite = torch.stack(since).isfinite()
-        if not finite.all():
-            first = step - len(since) + 1 + int(finite.int().argmin())
+        if not torch.stack([term for terms in since for term in terms.values()]).isfinite().all():
+            offset, terms = next((i, t) for i, t in enumerate(since) if _broken(t))
             raise TrainingError(
-                f"{_name(self.model)}: the loss is not finite at step {first} of {self.budget.steps}."
+                f"{_name(self.model)}: the loss is not finite at step {step - len(since) + 1 + offset} of "
+                f"{self.budget.steps}: {_told(terms)}."
             )
         since.clear()
-        loss = self._validation_loss()
-        if not math.isfinite(loss):
-            raise TrainingError(f"{_name(self.model)}: the validation loss is not finite after step {step}.")
-        self.curve.append((step * self.budget.batch, loss))
+        terms = self._validation_terms()
+        if _broken(terms):
+            raise TrainingError(
+                f"{_name(self.model)}: the validation loss is not finite after step {step}: {_told(terms)}."
+            )
+        self.curve.append((step * self.budget.batch, float(_total(terms))))
 
     @torch.no_grad()
-    def _validation_loss(self) -> float:
-        """Return the first loss, a mean over the same rows under the same noise at each look, in nats."""
+    def _validation_terms(self) -> Terms:
+        """Return the first loss, means over the same rows under the same noise at each look, in nats: [] each."""
         self.model.eval()
-        total = torch.zeros((), device=self.val.images.device, dtype=torch.float64)
+        means: dict[str, Tensor] = {}
         with noise(stream(self.seed, "look"), self.val.images.device):
             for start in range(0, len(self.val), self.budget.batch):
                 batch = self._batch(self.val, slice(start, start + self.budget.batch))
-                total += next(iter(self.losses(batch, 1.0).values())) * len(batch.x)
+                for name, term in next(iter(self.losses(batch, 1.0).values())).items():
+                    means[name] = means.get(name, 0) + term.double() * (len(batch.x) / len(self.val))
         self.model.train()
-        return float(total) / len(self.val)
+        return means
 
 
 class _Descent:
     """One optimiser for each group of parameters; each loss reaches its own group only."""
 
-    def __init__(self, groups: Mapping[str, Sequence[Parameter]], losses: Losses, rate: float) -> None:
+    def __init__(self, groups: Mapping[str, Group], losses: Losses, rate: float) -> None:
         self.groups, self.losses, self.rate = groups, losses, rate
-        self.optimisers = {name: _adam(parameters) for name, parameters in groups.items()}
+        self.optimisers = {name: _adam(group) for name, group in groups.items()}
 
-    def step(self, batch: Batch, progress: float) -> Tensor:
-        """Take one step of every optimiser whose loss there is; return the sum of the losses: []."""
+    def step(self, batch: Batch, progress: float) -> Terms:
+        """Take one step of every optimiser whose loss there is; return the terms of all losses: [] each."""
         losses = self.losses(batch, progress)
-        for name, loss in losses.items():  # all gradients before the first step: a step changes the weights
+        for name, terms in losses.items():  # all gradients before the first step: a step changes the weights
+            parameters = list(self.groups[name].parameters)
             gradients = torch.autograd.grad(
-                loss, self.groups[name], retain_graph=len(losses) > 1, allow_unused=True
+                _total(terms), parameters, retain_graph=len(losses) > 1, allow_unused=True
             )
-            for parameter, gradient in zip(self.groups[name], gradients, strict=True):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
         for name in losses:
             for group in self.optimisers[name].param_groups:
-                group["lr"] = self.rate * learning_rate(progress)
+                group["lr"] = self.rate * self.groups[name].rate * learning_rate(progress)
             self.optimisers[name].step()
-        return torch.stack([loss.detach() for loss in losses.values()]).sum()
+        return {name: term.detach() for terms in losses.values() for name, term in terms.items()}
 
 
 class _Best:
@@ -242,19 +250,66 @@ class _Best:
             self.model.load_state_dict(self.weights)
 
 
-def _objective(model: Any) -> tuple[Mapping[str, Sequence[Parameter]], Losses]:
-    """Return the parameter groups of a model and its losses: a model with one loss has one group."""
+def objective(model: Any) -> tuple[Mapping[str, Group], Losses]:
+    """Return the parameter groups of a model and its losses, each by its terms; a model with one loss has one group.
+
+    Raises:
+        TrainingError: if the model has neither ``losses`` nor ``loss``.
+    """
     if isinstance(model, HasLosses):
-        return {name: list(group) for name, group in model.parameter_groups().items()}, model.losses
+        groups = {name: _group(given) for name, given in model.parameter_groups().items()}
+        return groups, lambda batch, progress: {
+            name: _terms(name, loss) for name, loss in model.losses(batch, progress).items()
+        }
     if not isinstance(model, HasLoss):
         raise TrainingError(f"{_name(model)} offers none of fit, losses and loss: nothing can train it.")
-    learned = [p for p in model.parameters() if p.requires_grad]  # type: ignore[attr-defined]
-    return {"loss": learned}, lambda batch, progress: {"loss": model.loss(batch.x).mean()}
+    hears = "progress" in inspect.signature(model.loss).parameters
+
+    def losses(batch: Batch, progress: float) -> Mapping[str, Terms]:
+        told = {"progress": progress} if hears else {}
+        return {"loss": _terms("loss", model.loss(batch.x, **told))}
+
+    return {"loss": _group(model.parameters())}, losses  # type: ignore[attr-defined]
 
 
-def _adam(parameters: Sequence[Parameter]) -> Adam:
+def _group(given: Any) -> Group:
+    group = given if isinstance(given, Group) else Group(given)
+    return replace(group, parameters=[p for p in group.parameters if p.requires_grad])
+
+
+def _terms(name: str, loss: Tensor | Mapping[str, Tensor]) -> Terms:
+    if not isinstance(loss, Mapping):
+        return {name: loss.mean()}
+    return {term if name == "loss" else f"{name}: {term}": value.mean() for term, value in loss.items()}
+
+
+def _total(terms: Terms) -> Tensor:
+    return torch.stack(list(terms.values())).sum()
+
+
+def _broken(terms: Terms) -> dict[str, float]:
+    return {name: float(term) for name, term in terms.items() if not term.isfinite()}
+
+
+def _told(terms: Terms) -> str:
+    broken = _broken(terms)
+    told = ", ".join(f"{name} is {value}" for name, value in broken.items())
+    whole = len(terms) > 1 and len(broken) == len(terms)
+    return told + (", every term of it: the step before broke the weights" if whole else "")
+
+
+def _milestones(model: Any, steps: int) -> dict[int, list[Callable[[Split], None]]]:
+    """Return what is called before which step: shares of the run, as a number of whole steps done."""
+    found: dict[int, list[Callable[[Split], None]]] = {}
+    for share, function in getattr(model, "milestones", dict)().items():
+        found.setdefault(math.ceil(share * steps) + 1, []).append(function)
+    return found
+
+
+def _adam(group: Group) -> Adam:
+    parameters = list(group.parameters)
     # the fused step is three to nine times as fast as the others
-    return Adam(parameters, fused=parameters[0].device.type in ("cpu", "cuda"))
+    return Adam(parameters, betas=group.betas, fused=parameters[0].device.type in ("cpu", "cuda"))
 
 
 def _on(split: Split, device: torch.device | str) -> Split:

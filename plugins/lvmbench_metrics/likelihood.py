@@ -37,7 +37,7 @@ def iw_bound(ev: Evaluation, *, k: int | None = None) -> Estimate:
 @metric(
     better="neither",
     unit="nats",
-    needs=("density", "decoder"),
+    needs=("log_weights",),
     paper="Alemi et al. 2018, arXiv 1711.00464, eq. 7",
 )
 def rate(ev: Evaluation) -> Estimate:
@@ -48,7 +48,7 @@ def rate(ev: Evaluation) -> Estimate:
 @metric(
     better="lower",
     unit="nats",
-    needs=("density", "decoder"),
+    needs=("log_weights",),
     paper="Alemi et al. 2018, arXiv 1711.00464, eq. 6",
 )
 def distortion(ev: Evaluation) -> Estimate:

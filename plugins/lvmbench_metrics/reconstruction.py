@@ -53,7 +53,7 @@ def _fidelity(ev: Evaluation) -> tuple[Tensor, Tensor]:
 
 def _pairs(ev: Evaluation) -> Iterator[tuple[Tensor, Tensor]]:
     # the posterior mean of a discrete latent is a blend of symbols that its decoder has never seen
-    view = "one-hot" if "one-hot" in ev.views else "mean"
+    view = getattr(ev.model, "decoded_view", "mean")
     batches = zip(
         torch.split(ev.images("test"), BATCH), torch.split(ev.codes("test", view), BATCH), strict=True
     )

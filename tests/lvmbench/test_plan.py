@@ -45,9 +45,35 @@ def test_the_same_model_asked_twice_is_one(catalog):
 
 
 def test_a_strangers_model_metric_and_data_set_work_as_the_built_in_ones(catalog):
-    planned = plan(spec(models="ciwae(mix=0.5,latent_dim=4)", metrics="code-norm"), catalog)
-    assert planned.cells[0].model_options == {"mix": 0.5, "k": 8, "latent_dim": 4, "net": "conv"}
+    planned = plan(spec(models="free-bits(nats=0.5,latent_dim=4)", metrics="code-norm"), catalog)
+    assert planned.cells[0].model_options == {"nats": 0.5, "latent_dim": 4, "net": "conv"}
     assert [m.label for m in planned.measures] == ["code-norm"]
+
+
+def test_all_models_are_every_model_that_is_installed_and_no_control(catalog):
+    whole = Catalog([p for p in catalog.plugins if p.dist in ("lvmbench", "lvmbench-stranger")])
+    planned = plan(spec(models="all", controls=False), whole)
+    asked = {(c.model, c.role) for c in planned.cells}
+    assert {("lvmbench:vae", "model"), ("lvmbench-stranger:free-bits", "model")} <= asked
+    assert {role for _, role in asked} == {"model"}
+    both = plan(spec(models="all,beta-vae(beta=2)", controls=False), whole)
+    assert len(both.cells) == len(planned.cells) + 1
+
+
+def test_a_constructor_may_refuse_options_that_go_ill_together_before_anything_is_trained(catalog):
+    with pytest.raises(UsageError, match=r"info-vae\(lam=0.5\): alpha=0 and lam=0.5 weigh"):
+        plan(spec(models="vae,info-vae(lam=0.5)"), catalog)
+    with pytest.raises(UsageError, match="there are more groups than dimensions"):
+        plan(spec(models="vq-vae(groups=8,latent_dim=4)"), catalog)
+
+
+def test_a_constructor_that_cannot_work_for_another_reason_is_left_to_its_cell(catalog):
+    assert plan(spec(models="sigma-vae", controls=False), catalog).cells  # of bernoulli pixels
+
+
+def test_a_metric_on_request_is_measured_only_where_it_is_named(catalog):
+    assert not {"ais", "ais-lower"} & {m.label for m in plan(spec(metrics="default"), catalog).measures}
+    assert [m.label for m in plan(spec(metrics="ais"), catalog).measures] == ["ais"]
 
 
 def test_default_metrics_are_those_of_lvmbench_alone(catalog):

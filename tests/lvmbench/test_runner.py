@@ -92,6 +92,7 @@ def test_a_loss_that_is_no_number_names_the_step(bench):
     (record,) = bench("nan-at-step(step=2)").records
     assert record.status == "failed"
     assert "step 3" in record.reason
+    assert record.reason.endswith("rate is nan.")
 
 
 def test_a_metric_that_raises_fails_alone(bench):
@@ -167,10 +168,10 @@ def test_finished_cells_are_told_to_plugins(strangers, tmp_path):
 
 
 def test_a_strangers_model_runs_beside_the_built_in_ones_with_its_metric(bench):
-    results = bench("ciwae(net=mlp,k=2),vae(net=mlp)", metrics="code-norm,elbo", controls=True)
+    results = bench("free-bits(net=mlp,nats=2.0),vae(net=mlp)", metrics="code-norm,elbo", controls=True)
     assert {r.status for r in results.records} == {"done"}
     assert {r.cell["role"] for r in results.records} == {"model", "floor", "ceiling"}
-    assert scores(results)["ciwae(k=2,net=mlp)", "code-norm", None].value > 0
+    assert scores(results)["free-bits(nats=2,net=mlp)", "code-norm", None].value > 0
 
 
 def test_a_device_that_is_not_there_is_refused():

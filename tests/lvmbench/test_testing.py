@@ -96,7 +96,28 @@ def test_a_loss_of_the_wrong_shape_is_told():
         def loss(self, x):
             return self.encode(x).square()
 
-    assert "loss gives [8, 2] for a batch of 8" in faults(check_model, Wide)
+    assert "loss has shape [8, 2] for a batch of 8" in faults(check_model, Wide)
+
+
+def test_a_term_of_the_wrong_shape_or_not_finite_is_told_by_its_name():
+    class Terms(Model):
+        def loss(self, x):
+            return {"wide": self.encode(x).square(), "endless": x.sum() / (len(x) - 8)}
+
+    told = faults(check_model, Terms)
+    assert "loss 'wide' has shape [8, 2] for a batch of 8" in told
+    assert "loss 'endless' is not finite" in told
+
+
+def test_the_losses_of_several_groups_are_checked_each():
+    class Several(Model):
+        def parameter_groups(self):
+            return {"all": self.parameters()}
+
+        def losses(self, batch, progress):
+            return {"all": self.encode(batch.x).square()}
+
+    assert "all has shape [8, 2] for a batch of 8" in faults(check_model, Several)
 
 
 def test_randomness_of_its_own_is_told():

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from lvmbench import VAE, Attribute, Budget, Schema, Split, build, fit
+from lvmbench import VAE, Attribute, Budget, Group, Schema, Split, build, fit
 from lvmbench.errors import TrainingError
-from lvmbench.training import has_converged, learning_rate, order
+from lvmbench.training import _Descent, has_converged, learning_rate, objective, order
 
 SCHEMA = Schema((1, 28, 28), "gaussian", (Attribute("on", "binary"),))
 BUDGET = Budget(images=320, batch=16, train=40, val=20)
@@ -163,6 +163,108 @@ def test_a_validation_loss_that_is_not_finite_is_told_as_such():
 
     with pytest.raises(TrainingError, match="Breaks: the validation loss is not finite after step 1"):
         trained(Breaks)
+
+
+class Termed(Line):
+    """Its loss has two terms, one of which becomes infinite after so many steps."""
+
+    def __init__(self, schema, *, breaks=None, gradient=1.0):
+        super().__init__(schema)
+        self.breaks, self.gradient = breaks, gradient
+
+    def loss(self, x):
+        falls = super().loss(x)
+        rate = math.inf if self.training and len(self.seen) == self.breaks else 2.0
+        return {"distortion": falls, "rate": rate + 0 * self.weight}
+
+
+def test_named_terms_are_summed_and_trained_as_one_loss():
+    plain, told = trained()
+    named, again = trained(Termed)
+    assert same(plain, named)
+    assert [loss for _, loss in again.curve] == pytest.approx([loss + 2 for _, loss in told.curve])
+
+
+def test_the_term_that_blew_up_is_named_with_its_step():
+    with pytest.raises(TrainingError, match=r"not finite at step 13 of 40: rate is inf\.$"):
+        trained(Termed, breaks=13, budget=replace(BUDGET, images=640))
+
+
+def test_a_gradient_that_breaks_the_weights_is_told_at_the_step_after():
+    class Kinked(Line):
+        def loss(self, x):
+            super().loss(x)
+            root = (self.weight * (len(self.seen) != 13)).abs().sqrt() if self.training else self.weight**2
+            return {"root": root, "square": self.weight**2}
+
+    told = (
+        r"at step 14 of 40: root is nan, square is nan, every term of it: the step before broke the weights"
+    )
+    with pytest.raises(TrainingError, match=told):
+        trained(Kinked, budget=replace(BUDGET, images=640))
+
+
+def test_a_term_of_one_of_several_losses_is_named_with_its_group():
+    class Breaks(Two):
+        def losses(self, batch, progress):
+            return {"a": {"fit": self.a * math.inf, "size": self.a}, "b": self.b}
+
+    with pytest.raises(TrainingError, match=r"step 1 of 20: a: fit is inf\.$"):
+        trained(Breaks)
+
+
+def test_a_loss_that_asks_for_progress_hears_of_it_and_is_final_at_the_looks():
+    class Hears(Line):
+        def loss(self, x, progress=1.0):
+            self.modes.append((self.training, progress))
+            return self.weight**2 + 0 * x.flatten(1).sum(1)
+
+    model, _ = trained(Hears, budget=replace(BUDGET, images=1600))
+    steps = [p for training, p in model.modes if training]
+    assert steps == pytest.approx([(i + 0.5) / 100 for i in range(100)])
+    assert {p for training, p in model.modes if not training} == {1.0}
+
+
+def test_a_milestone_is_called_once_at_its_share_of_the_steps_with_the_training_data():
+    class Stages(Line):
+        def __init__(self, schema):
+            super().__init__(schema)
+            self.reached = []
+
+        def milestones(self):
+            return {0.25: lambda train: self.reached.append((len(self.seen), len(train)))}
+
+    model, told = trained(Stages)
+    assert told.steps == 20
+    assert model.reached == [(5, 40)]
+
+
+def test_a_group_has_the_rate_and_the_betas_that_it_asks_for():
+    class Slower(Two):
+        def parameter_groups(self):
+            return {"a": [self.a], "b": Group([self.b], rate=0.5, betas=(0.0, 0.9))}
+
+        def losses(self, batch, progress):
+            return {"a": self.a, "b": self.b}
+
+    model, told = trained(Slower)
+    rates = [learning_rate((step + 0.5) / told.steps) for step in range(told.steps)]
+    moved = 1e-3 * sum(rates)  # a constant gradient moves a weight one learning rate a step
+    assert 1 - float(model.a.detach()) == pytest.approx(moved, rel=1e-3)
+    assert 1 - float(model.b.detach()) == pytest.approx(moved / 2, rel=1e-3)
+    groups, losses = objective(model)
+    (optimiser,) = {o for n, o in _Descent(groups, losses, 1e-3).optimisers.items() if n == "b"}
+    assert optimiser.param_groups[0]["betas"] == (0.0, 0.9)
+
+
+def test_what_needs_no_gradient_is_in_no_group():
+    class Frozen(Line):
+        def __init__(self, schema):
+            super().__init__(schema)
+            self.fixed = nn.Parameter(torch.ones(()), requires_grad=False)
+
+    groups, _ = objective(build(Frozen, SCHEMA, {}, 0))
+    assert [len(list(group.parameters)) for group in groups.values()] == [1]
 
 
 def test_a_model_that_nothing_can_train_is_told_so():

@@ -78,7 +78,8 @@ class NaNAtStep(lvmbench.VAE):
     def loss(self, x):
         if self.training:
             self.calls += 1
-        return super().loss(x) * (float("nan") if self.calls > self.step else 1.0)
+        terms = super().loss(x)
+        return {**terms, "rate": terms["rate"] * (float("nan") if self.calls > self.step else 1.0)}
 
 
 @lvmbench.metric(better="higher")
