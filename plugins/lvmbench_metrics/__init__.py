@@ -22,12 +22,18 @@ _SUMMARIES = {
     "balanced-accuracy": ("probes:balanced_accuracy", "mean recall over classes of a linear probe of z"),
     "r2": ("probes:r2", "share of a number's variance that a linear probe of z predicts"),
 }
+_ON_REQUEST = {
+    "ais": ("annealed:ais", "annealed lower bound on log p(x) of some test rows, nats"),
+    "ais-lower": ("annealed:ais_lower", "annealed lower bound on pictures that the model drew, nats"),
+    "ais-upper": ("annealed:ais_upper", "annealed upper bound on the same pictures, nats"),
+    "ais-importance": ("annealed:ais_importance", "importance-weighted bound on the same pictures, nats"),
+}
 
 
 @hookimpl
 def lvmbench_metrics() -> dict[str, Entry]:
     """Return the metrics by name, each imported when it is first asked for."""
     return {
-        name: Entry(f"lvmbench_metrics.{target}", summary=summary)
-        for name, (target, summary) in _SUMMARIES.items()
+        name: Entry(f"lvmbench_metrics.{target}", summary=summary, on_request=name in _ON_REQUEST)
+        for name, (target, summary) in {**_SUMMARIES, **_ON_REQUEST}.items()
     }

@@ -14,7 +14,7 @@ from torch.nn import Parameter
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 import lvmbench
-from lvmbench import Attribute, Batch, Budget, Net, Schema, Split, encoder
+from lvmbench import Attribute, Batch, Budget, Net, Schema, Split, centre_at, encoder, mean_picture
 
 
 class RandomEncoder(nn.Module):
@@ -24,12 +24,13 @@ class RandomEncoder(nn.Module):
 
     def __init__(self, schema: Schema, *, latent_dim: Annotated[int, Ge(1)] = 16, net: Net = "conv") -> None:
         super().__init__()
-        self.latent_dim = latent_dim
+        self.schema, self.latent_dim = schema, latent_dim
         # built as the VAE builds it, so that one seed gives both the same weights
         self.encoder = encoder(schema, lvmbench.VAE.outputs_per_dim * latent_dim, net)
 
     def fit(self, train: Split, budget: Budget, seed: int) -> None:
-        """Learn nothing."""
+        """Learn nothing but the mean picture, as the VAE's encoder knows it before its first step."""
+        centre_at(self.encoder, mean_picture(self.schema, train))
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the mean that the untrained encoder gives: [B, C, H, W] -> [B, D]."""
@@ -48,6 +49,7 @@ class Supervised(nn.Module):
 
     def __init__(self, schema: Schema, *, features: Annotated[int, Ge(1)] = 64, net: Net = "conv") -> None:
         super().__init__()
+        self.schema = schema
         outputs = [_outputs(a) for a in schema.attributes]
         ends = list(accumulate(outputs))
         self.encoder = encoder(schema, features, net)
@@ -67,7 +69,8 @@ class Supervised(nn.Module):
         return replace(budget, images=3 * budget.images)
 
     def start(self, train: Split) -> None:
-        """Take mean and spread of each column of labels, by which numbers are standardised."""
+        """Take the mean picture, and mean and spread of each column of labels, by which numbers are standardised."""
+        centre_at(self.encoder, mean_picture(self.schema, train))
         known = ~train.labels.isnan()
         n = known.sum(0).clamp(min=1)
         self.centre = train.labels.nan_to_num().sum(0) / n

@@ -6,6 +6,7 @@ import torch
 from torch.distributions import Independent, OneHotCategorical, kl_divergence
 
 from lvmbench import Schema, bounds, build, log_weights
+from lvmbench.options import resolve
 from lvmbench_models.discrete import Discrete
 from lvmbench_models.onehot import FlatOneHot
 
@@ -15,7 +16,7 @@ G, C = 2, 3
 
 @pytest.fixture
 def model():
-    model = build(Discrete, SCHEMA, {"groups": G, "classes": C}, 0).eval()
+    model = build(Discrete, SCHEMA, {"groups": G, "classes": C, "net": "burda"}, 0).eval()
     with torch.no_grad():  # a decoder whose codes matter, and a posterior that is unsure
         model.encoder[-1].weight *= 0.3
     return model
@@ -104,7 +105,7 @@ def test_its_elbo_is_the_one_of_the_discrete_model(model, x):
 
 def test_its_loss_is_minus_its_discrete_elbo_in_expectation(model, x):
     with torch.no_grad():
-        loss = torch.stack([model.loss(x).mean() for _ in range(400)])
+        loss = torch.stack([sum(model.loss(x).values()).mean() for _ in range(400)])
     assert abs(loss.mean() + bounds(model, x, 4_000).elbo.mean()) < 5 * loss.std() / 20 + 0.1
 
 
@@ -119,3 +120,51 @@ def test_its_views_are_probabilities_and_the_likeliest_classes(model, x):
     probabilities, likeliest = model.encode(x).unflatten(-1, (G, C)), model.views()["one-hot"](x)
     torch.testing.assert_close(probabilities.sum(-1), torch.ones(3, G))
     assert torch.equal(likeliest.unflatten(-1, (G, C)).argmax(-1), probabilities.argmax(-1))
+
+
+def test_its_sizes_and_temperatures_are_by_default_the_papers():
+    options = resolve("discrete", Discrete, {})
+    assert (options["groups"], options["classes"]) == (30, 10)
+    assert (options["temperature"], options["coldest"]) == (1.0, 0.5)
+    assert build(Discrete, SCHEMA, {}, 0).encode(torch.zeros(2, *SCHEMA.shape)).shape == (2, 300)
+
+
+def test_the_temperature_falls_as_in_the_papers_code_and_stays_where_it_ends():
+    # ericjang/gumbel-softmax: max(exp(-3e-5 step), 0.5) over 50,000 steps
+    model = build(Discrete, SCHEMA, {}, 0)
+    for progress in (0.0, 0.1, 0.3, 0.45, 0.4621, 0.7, 1.0):
+        theirs = max(math.exp(-3e-5 * 50_000 * progress), 0.5)
+        assert model.temperature_at(progress) == pytest.approx(theirs, abs=0.005)
+    assert model.temperature_at(0.46) == model.temperature_at(1.0) == 0.5
+
+
+def test_the_temperature_starts_and_ends_as_it_is_told_to():
+    model = build(Discrete, SCHEMA, {"temperature": 4.0, "coldest": 0.25}, 0)
+    assert [model.temperature_at(p) for p in (0.0, 0.115, 0.23, 0.46, 0.9)] == pytest.approx(
+        [4, 2, 1, 0.25, 0.25]
+    )
+
+
+def slope(model, x, **progress):
+    torch.manual_seed(1)
+    loss = model.loss(x, **progress)["distortion"]
+    (gradient,) = torch.autograd.grad(loss.sum(), model.encoder[-1].bias)
+    return loss.detach(), gradient
+
+
+def test_the_temperature_of_the_step_is_that_of_the_gradient_and_changes_no_value(model, x):
+    (early, warm), (late, cold), (default, last) = (
+        slope(model, x, **p) for p in ({"progress": 0.0}, {"progress": 1.0}, {})
+    )
+    assert torch.equal(early, late)
+    assert not torch.allclose(warm, cold)
+    assert torch.equal(late, default)
+    assert torch.equal(cold, last)
+    model.coldest = model.temperature
+    torch.testing.assert_close(slope(model, x)[1], warm)
+
+
+def test_the_code_that_it_decodes_best_is_named_and_one_hot(model, x):
+    code = model.views()[model.decoded_view](x)
+    assert set(code.unique().tolist()) == {0.0, 1.0}
+    assert (code.unflatten(-1, (G, C)).sum(-1) == 1).all()
