@@ -299,10 +299,10 @@ def _told(terms: Terms) -> str:
 
 
 def _milestones(model: Any, steps: int) -> dict[int, list[Callable[[Split], None]]]:
-    """Return what is called before which step: shares of the run, as a number of whole steps done."""
+    """Return what is called before which step: the first whose progress is not below the share."""
     found: dict[int, list[Callable[[Split], None]]] = {}
     for share, function in getattr(model, "milestones", dict)().items():
-        found.setdefault(math.ceil(share * steps) + 1, []).append(function)
+        found.setdefault(math.ceil(share * steps + 0.5), []).append(function)
     return found
 
 

@@ -97,17 +97,19 @@ class VQVAE(lvmbench.Autoencoder):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Move each entry to the running mean of the vectors that chose it; one that none chooses moves to a vector."""
+        """Move each entry to the running mean of the vectors that chose it; one that none chooses begins anew."""
         vectors, places = self._seen
         chosen = one_hot(places, self.codes).to(vectors)
         self.counts.lerp_(chosen.sum(0), 1 - self.decay)
         self.sums.lerp_(chosen.T @ vectors, 1 - self.decay)
         self.steps += 1
         share = 1 - self.decay**self.steps  # what a moving average that began at 0 holds by now
-        entries = self.sums / self.counts.clamp(min=1e-12)[:, None]
-        used = self.counts > UNUSED * share * len(places) / self.codes
-        others = vectors[torch.randint(len(vectors), (self.codes,), device=vectors.device)]
-        self.codebook.copy_(torch.where(used[:, None], entries, others))
+        mean_use = share * len(places) / self.codes
+        dead = self.counts < UNUSED * mean_use
+        anew = vectors[torch.randint(len(vectors), (self.codes,), device=vectors.device)]
+        self.counts.copy_(torch.where(dead, mean_use, self.counts))
+        self.sums.copy_(torch.where(dead[:, None], mean_use * anew, self.sums))
+        self.codebook.copy_(self.sums / self.counts[:, None])
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the entries side by side: [B, C, H, W] -> [B, D]."""

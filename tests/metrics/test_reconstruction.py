@@ -80,6 +80,7 @@ def test_pictures_smaller_than_the_window_have_no_ssim_but_an_mse(pictured):
 def test_a_discrete_latent_is_decoded_from_the_symbols_it_chose(pictured):
     images = pictures(3, (1, 12, 12))
     model = Blend((1, 12, 12), keep=1.0)
+    model.decoded_view = "one-hot"
     model.views = lambda: {"one-hot": lambda x: torch.zeros(len(x), 144)}
     found = mse.compute(pictured(model, images)).value
     assert found == pytest.approx(float(((images + 0.5) / 256).square().mean()), rel=1e-4)
