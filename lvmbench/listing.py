@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from tabulate import tabulate
@@ -147,15 +147,19 @@ def _options(target: Any) -> Iterator[str]:
 
 def _type(field: FieldInfo) -> str:
     """Return the type of an option with its range or its values: ``float > 0``, ``mws | mss``."""
-    kind = field.annotation
-    if field.description:
-        return field.description
+    return field.description or _named(field.annotation, field.metadata)
+
+
+def _named(kind: Any, metadata: Sequence[Any] = ()) -> str:
     if get_origin(kind) is Literal:
         return " | ".join(map(str, get_args(kind)))
+    if get_origin(kind) is Annotated:
+        kind, *metadata = get_args(kind)
+    if get_origin(kind) is tuple:
+        least = next((m.min_length for m in metadata if hasattr(m, "min_length")), 0)
+        return f"{least} or more of {_named(get_args(kind)[0])}"
     name = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
-    limits = [
-        (sign, getattr(m, key)) for m in field.metadata for key, sign in SIGNS.items() if hasattr(m, key)
-    ]
+    limits = [(sign, getattr(m, key)) for m in metadata for key, sign in SIGNS.items() if hasattr(m, key)]
     return " ".join([name, ", ".join(f"{sign} {limit:g}" for sign, limit in limits)]).rstrip()
 
 

@@ -74,7 +74,8 @@ def _explain(name: str, model: type[BaseModel], problem: Mapping[str, Any]) -> s
         )
     if problem["type"] == "missing":
         return f"{name} needs the option '{option}'."
-    return f"{name}: {option} = {problem['input']!r}: {problem['msg']}."
+    told = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
+    return f"{name}: {option} = {problem['input']!r}: {told.rstrip('.')}."
 
 
 def describe(name: str, model: type[BaseModel]) -> str:

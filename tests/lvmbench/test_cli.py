@@ -144,10 +144,17 @@ def test_a_page_tells_options_capabilities_and_paper(lvmbench):
     assert re.search(r"^beta\s+float.*4\.0$", out, re.M)
     assert "Higgins et al. 2017" in out
     assert "log_weights" in out
+    _, out, _ = lvmbench("show", "hvae")
+    assert re.search(r"^latent_dims\s+2 or more of int ≥ 1\s+\(12, 4\)$", out, re.M)
+    assert re.search(r"^net\s+conv \| resnet \| mlp \| burda \| your.module\s+conv$", out, re.M)
     _, out, _ = lvmbench("show", "auroc")
     assert "needs: codes" in out
     _, out, _ = lvmbench("show", "stripes")
     assert "Upright" in out
+
+
+def test_a_metric_that_is_taken_on_request_is_listed_as_such(lvmbench):
+    assert re.search(r"^ais\s.*\n?.*\(on request\)", lvmbench("list", "metrics")[1], re.M)
 
 
 def test_an_unknown_page_names_the_nearest(lvmbench):

@@ -3,6 +3,7 @@ from typing import Annotated, Literal
 import pytest
 from annotated_types import Ge, Gt
 
+from lvmbench import VAE
 from lvmbench.errors import PluginError, UsageError
 from lvmbench.options import option_model, resolve
 
@@ -68,3 +69,10 @@ def test_an_annotation_that_cannot_be_read_names_the_option():
 
     with pytest.raises(PluginError, match=r"Odd.__init__.*'width'.*NoSuchType"):
         option_model(Odd)
+
+
+def test_what_a_validator_says_is_told_without_the_words_of_pydantic():
+    with pytest.raises(UsageError, match=r"vae: net = 'resnat': No net 'resnat'\. Did you mean 'resnet'\?") as told:
+        resolve("vae", VAE, {"net": "resnat"})
+    assert "Value error" not in str(told.value)
+    assert not str(told.value).endswith("..")
