@@ -19,8 +19,9 @@ if TYPE_CHECKING:
         Dataset,
         Entry,
         Estimate,
-        Group,
+        Loss,
         Metric,
+        ParameterGroup,
         Record,
         Schema,
         Score,
@@ -48,8 +49,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "lvmbench.api": (
-        "Attribute", "Batch", "Budget", "Dataset", "Entry", "Estimate", "Group", "Metric", "Record", "Schema",
-        "Score", "Split", "Value", "metric",
+        "Attribute", "Batch", "Budget", "Dataset", "Entry", "Estimate", "Loss", "Metric", "ParameterGroup",
+        "Record", "Schema", "Score", "Split", "Value", "metric",
     ),
     "lvmbench.cache": ("cache_dir", "cached"),
     "lvmbench.errors": (
@@ -78,12 +79,13 @@ __all__ = [
     "Entry",
     "Estimate",
     "Evaluation",
-    "Group",
     "History",
+    "Loss",
     "LvmbenchError",
     "Metric",
     "Net",
     "NotApplicable",
+    "ParameterGroup",
     "PluginError",
     "Record",
     "Results",

@@ -31,6 +31,7 @@ class Figure:
     n: int | None = None
     reason: str = ""
     failed: bool = False
+    p: float | None = None  # of its being 0, where it is a difference
 
     @property
     def excludes_zero(self) -> bool:
@@ -156,9 +157,11 @@ class Row:
         a, b = self.sample(metric, attributes), other.sample(metric, attributes)
         if a is None or b is None:
             return next(f for r in (self, other) if (f := r.figure(metric, attributes)).value is None)
-        paired = a.seeds == b.seeds
+        paired, seeds = a.seeds == b.seeds, min(len(a.seeds), len(b.seeds))
         found = paired_difference(a.values, a.replicates, b.values, b.replicates, paired=paired)
-        return Figure(found.value, found.low, found.high, min(len(a.seeds), len(b.seeds)))
+        if not paired and seeds == 1:
+            return Figure(found.value, seeds=1)  # nothing tells how far the lone seed may be off
+        return Figure(found.value, found.low, found.high, seeds, p=found.p)
 
 
 @dataclass(frozen=True)

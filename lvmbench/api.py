@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from lvmbench.errors import NotApplicable, UsageError
 
@@ -20,13 +20,12 @@ if TYPE_CHECKING:
 
     from lvmbench.objectives import Weights
 
-    Loss = Tensor | Mapping[str, Tensor]  # in nats, [B] or []; named terms are summed
-
 Kind = Literal["binary", "categorical", "ordinal"]
 Pixels = Literal["bernoulli", "gaussian"]
 SplitName = Literal["train", "val", "test"]
 Better = Literal["higher", "lower", "neither"]
 Status = Literal["done", "failed", "timeout", "skipped"]
+Loss: TypeAlias = "Tensor | Mapping[str, Tensor]"  # in nats, [B] or []; named terms are summed
 
 
 @dataclass(frozen=True)
@@ -236,7 +235,7 @@ class HasLoss(Protocol):
 
 
 @dataclass(frozen=True)
-class Group:
+class ParameterGroup:
     """Parameters with an optimiser of their own: the share of the learning rate that it has, and Adam's betas."""
 
     parameters: Iterable[Parameter]
@@ -251,7 +250,7 @@ class HasLosses(Protocol):
     The first group's loss, on validation data, is the learning curve.
     """
 
-    def parameter_groups(self) -> Mapping[str, Iterable[Parameter] | Group]:
+    def parameter_groups(self) -> Mapping[str, Iterable[Parameter] | ParameterGroup]:
         """Return disjoint groups of parameters by name."""
         ...
 

@@ -13,7 +13,7 @@ from tabulate import tabulate
 from lvmbench.api import Schema, Split, capabilities
 from lvmbench.catalog import Catalog
 from lvmbench.environment import cores
-from lvmbench.errors import NotApplicable
+from lvmbench.errors import LvmbenchError, NotApplicable
 from lvmbench.objectives import bounds
 from lvmbench.pixels import observe
 from lvmbench.plan import Cell, Spec, plan
@@ -23,7 +23,7 @@ from lvmbench.runner import Settings, kind_of, tasks_of
 from lvmbench.training import build, fit
 
 TRIAL_STEPS = (2, 10)
-TRIAL_ROWS = 16
+TRIAL_ROWS, TRIAL_TRAIN = 16, 512
 
 
 def estimate(spec: Spec, catalog: Catalog, settings: Settings) -> str:
@@ -73,7 +73,7 @@ def _trial(cell: Cell, catalog: Catalog, device: str) -> float:
         few, many = (_fit_seconds(kind, cell, schema, device, steps) for steps in TRIAL_STEPS)
         steps = TRIAL_STEPS[1] - TRIAL_STEPS[0]
         return max(0.0, many - few) / steps * cell.budget.steps + _bound_seconds(kind, cell, schema, device)
-    except NotApplicable:
+    except (NotApplicable, LvmbenchError):  # its cell will tell
         return 0.0
     finally:
         torch.set_num_threads(threads)
@@ -81,7 +81,7 @@ def _trial(cell: Cell, catalog: Catalog, device: str) -> float:
 
 def _fit_seconds(kind: Any, cell: Cell, schema: Schema, device: str, steps: int) -> float:
     budget = replace(cell.budget, images=steps * cell.budget.batch)
-    train, val = _noise_split(schema, max(budget.batch, 4 * TRIAL_ROWS)), _noise_split(schema, TRIAL_ROWS)
+    train, val = _noise_split(schema, max(budget.batch, TRIAL_TRAIN)), _noise_split(schema, TRIAL_ROWS)
     model = build(kind, schema, cell.model_options, cell.seed)
     start = time.perf_counter()
     fit(model, train, val, budget, schema, seed=0, device=device)

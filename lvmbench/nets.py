@@ -137,7 +137,7 @@ def start_at(decoder: nn.Module, mean: Tensor) -> None:
 
 
 def _sides(schema: Schema) -> list[tuple[int, int]]:
-    """Return the sides of a picture as it is halved, the last pair being at most ``SMALLEST``."""
+    """Return the sides of a picture as it is halved, until the shorter is at most ``SMALLEST``."""
     sides = [schema.shape[1:]]
     while min(sides[-1]) > SMALLEST:
         sides.append((sides[-1][0] // 2, sides[-1][1] // 2))

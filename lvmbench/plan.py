@@ -193,6 +193,10 @@ def _calls(text: str | Sequence[str]) -> list[Call]:
 
 def _model_calls(spec: Spec, catalog: Catalog) -> list[Call]:
     every = [Call(i.full_name) for i in catalog.items("model") if i.entry.role == "model"]
+    if given := next((call for call in _calls(spec.models) if call.name == ALL and call.options), None):
+        raise UsageError(
+            f"'{given}': models have options each of their own. Name those that are to have them."
+        )
     return [c for call in _calls(spec.models) for c in (every if call.name == ALL else [call])]
 
 
@@ -210,7 +214,7 @@ def _try_building(catalog: Catalog, dataset: Mapping[str, Any], model: Mapping[s
             kind(schema, **model["model_options"])
     except UsageError as error:
         raise UsageError(f"{model['label']}: {error}") from None
-    except Exception:
+    except (Exception, SystemExit):
         return
 
 

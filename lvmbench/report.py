@@ -47,6 +47,8 @@ def _text(group: Group, cards: Cards, fmt: str, by: str) -> str:
     if by in ("attribute", "both"):
         tables.append(attribute_table(group, [m for m in group.metrics if cards[m].headline], cards, fmt))
     if by == "pair":
+        if not pairs_of(group):
+            return f"{heading(group)}\n\nno pair: there is but one model"
         tables.append(pair_table(group, cards, fmt))
     drawn = [_draw(table, fmt) for table in tables if table.rows]
     return "\n\n".join([heading(group), *drawn])

@@ -14,10 +14,12 @@ from lvmbench.api import Metric
 from lvmbench.calls import parse_calls
 from lvmbench.catalog import Catalog
 from lvmbench.errors import PluginError
+from lvmbench.statistics import holm
 
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 BOLD = {"github": "**{}**", "pipe": "**{}**", "html": "<b>{}</b>", "unsafehtml": "<b>{}</b>"}
 UNKNOWN = Metric(lambda ev: math.nan, better="neither")
+ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -171,12 +173,24 @@ def pair_table(group: Group, cards: Cards, fmt: str) -> Table:
         figures = [b.difference(a, metric, attributes) for a, b in pairs] if attributes else []
         if any(f.value is not None for f in figures):
             header.append(_header(metric, cards[metric], attributes))
-            columns.append([_cell(f, f.excludes_zero, fmt) for f in figures])
+            sure = _sure(figures)
+            columns.append([_cell(f, f in sure, fmt) for f in figures])
     mark = "bold" if fmt in BOLD else "*"
     several = all(len(row.fits) > 1 for pair in pairs for row in pair)
     over = "seeds and test pictures" if several else "test pictures alone: another seed may differ by more"
-    notes = [f"±: half of a 95 % interval of the paired difference, over {over}; {mark}: it excludes 0"]
+    notes = [
+        f"±: half of a 95 % interval of the paired difference, over {over}; {mark}: it is not 0 (p < {ALPHA:g} after "
+        "Holm's correction over the pairs)",
+        *_reasons(group),
+    ]
     return Table("By pair", header, [list(row) for row in zip(*columns, strict=True)], notes)
+
+
+def _sure(figures: Sequence[Figure]) -> list[Figure]:
+    """Return the differences that are not 0, the chance of one false finding among all of them being ``ALPHA``."""
+    told = [f for f in figures if f.p is not None]
+    adjusted = holm([f.p for f in told if f.p is not None])
+    return [f for f, p in zip(told, adjusted, strict=True) if p < ALPHA]
 
 
 def _cell(figure: Figure, best: bool, fmt: str) -> str:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from lvmbench.api import Batch, Budget, FitsItself, Group, HasLoss, HasLosses, Schema, Split
+from lvmbench.api import Batch, Budget, FitsItself, HasLoss, HasLosses, ParameterGroup, Schema, Split
 from lvmbench.errors import TrainingError
 from lvmbench.pixels import observe
 from lvmbench.randomness import noise, stream
@@ -70,8 +70,9 @@ def fit(
 
     A model with ``fit`` learns by itself, one with ``losses`` or ``loss`` by gradients. Where it has them,
     ``own_budget(budget)`` replaces the budget, ``start(train)`` and ``after_step()`` are called, each function
-    in ``milestones()`` is called with the training data at its share of the steps, and with ``patience`` the run
-    stops after so many looks without progress and the best weights return. A look runs without gradients.
+    in ``milestones()`` is called with the training data at its share of the steps, ``settled`` is the share at
+    which its schedules end, and with ``patience`` the run stops after so many looks without progress and the best
+    weights return. A look runs without gradients.
     ``on_progress`` hears of steps done and steps in all. The model is left on the device, in evaluation mode.
 
     Raises:
@@ -97,14 +98,16 @@ def learning_rate(progress: float) -> float:
     return min(1.0, progress / WARM_UP, (1 - progress) / DECAY)
 
 
-def has_converged(curve: Sequence[tuple[int, float]], images: int) -> bool | None:
+def has_converged(curve: Sequence[tuple[int, float]], images: int, settled: float = 0.0) -> bool | None:
     """Return whether a curve of (images seen, loss) had settled while the learning rate was constant.
 
     It had if the mean of the last quarter of these looks differs from that of the quarter before by at most 2 %
     of all that was gained, and twice the standard error that the jitter from look to look explains; a loss that
-    rises has not settled. The decay of the learning rate, which flatters any curve, is not looked at.
+    rises has not settled. The decay of the learning rate, which flatters any curve, is not looked at, nor is
+    what comes before the share ``settled``, when a schedule still changes what is minimised.
     """
-    constant = [loss for seen, loss in curve if WARM_UP * images <= seen <= (1 - DECAY) * images]
+    begin = max(WARM_UP, settled) * images
+    constant = [loss for seen, loss in curve if begin <= seen <= (1 - DECAY) * images]
     quarter = len(constant) // 4
     if quarter < 2:
         return None
@@ -158,7 +161,7 @@ class _Run:
         for step, rows in zip(range(1, steps + 1), batches, strict=False):
             for reached in milestones.get(step, ()):
                 reached(self.train)
-            since.append(descent.step(self._batch(self.train, rows), (step - 0.5) / steps))
+            since.append(descent.step(self._batch(self.train, rows), _progress(step, steps)))
             if hasattr(self.model, "after_step"):
                 self.model.after_step()
             if step in looks:
@@ -168,7 +171,8 @@ class _Run:
             if on_progress and (step in looks or step % max(1, steps // 100) == 0):
                 on_progress(step, steps)
         best.restore()
-        converged = best.stopped or has_converged(self.curve, self.budget.images)
+        settled = getattr(self.model, "settled", 0.0)
+        converged = best.stopped or has_converged(self.curve, self.budget.images, settled)
         return History(tuple(self.curve), converged, step, step * self.budget.batch)
 
     def _batch(self, data: Split, rows: Tensor | slice) -> Batch:
@@ -207,7 +211,7 @@ class _Run:
 class _Descent:
     """One optimiser for each group of parameters; each loss reaches its own group only."""
 
-    def __init__(self, groups: Mapping[str, Group], losses: Losses, rate: float) -> None:
+    def __init__(self, groups: Mapping[str, ParameterGroup], losses: Losses, rate: float) -> None:
         self.groups, self.losses, self.rate = groups, losses, rate
         self.optimisers = {name: _adam(group) for name, group in groups.items()}
 
@@ -250,7 +254,7 @@ class _Best:
             self.model.load_state_dict(self.weights)
 
 
-def objective(model: Any) -> tuple[Mapping[str, Group], Losses]:
+def objective(model: Any) -> tuple[Mapping[str, ParameterGroup], Losses]:
     """Return the parameter groups of a model and its losses, each by its terms; a model with one loss has one group.
 
     Raises:
@@ -272,8 +276,8 @@ def objective(model: Any) -> tuple[Mapping[str, Group], Losses]:
     return {"loss": _group(model.parameters())}, losses  # type: ignore[attr-defined]
 
 
-def _group(given: Any) -> Group:
-    group = given if isinstance(given, Group) else Group(given)
+def _group(given: Any) -> ParameterGroup:
+    group = given if isinstance(given, ParameterGroup) else ParameterGroup(given)
     return replace(group, parameters=[p for p in group.parameters if p.requires_grad])
 
 
@@ -302,11 +306,20 @@ def _milestones(model: Any, steps: int) -> dict[int, list[Callable[[Split], None
     """Return what is called before which step: the first whose progress is not below the share."""
     found: dict[int, list[Callable[[Split], None]]] = {}
     for share, function in getattr(model, "milestones", dict)().items():
-        found.setdefault(math.ceil(share * steps + 0.5), []).append(function)
+        step = next((s for s in range(1, steps + 1) if _progress(s, steps) >= share), None)
+        if step is None:
+            raise TrainingError(
+                f"{_name(model)}: {steps} steps end before its milestone at {share:g} of them."
+            )
+        found.setdefault(step, []).append(function)
     return found
 
 
-def _adam(group: Group) -> Adam:
+def _progress(step: int, steps: int) -> float:
+    return (step - 0.5) / steps
+
+
+def _adam(group: ParameterGroup) -> Adam:
     parameters = list(group.parameters)
     # the fused step is three to nine times as fast as the others
     return Adam(parameters, betas=group.betas, fused=parameters[0].device.type in ("cpu", "cuda"))

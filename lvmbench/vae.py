@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
@@ -12,13 +12,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import softplus
 
-from lvmbench.api import Schema, Split
+from lvmbench.api import Loss, Schema, Split
 from lvmbench.nets import Net, centre_at, decoder, encoder, start_at
 from lvmbench.objectives import rate_distortion
 from lvmbench.pixels import likelihood, mean_picture
-
-if TYPE_CHECKING:
-    from lvmbench.api import Loss
 
 FIRST_SCALE = 0.25  # about the spread of pixels before anything is learned
 SCALE_GAIN = 10.0  # Adam moves any number one learning rate a step; the scale has furthest to go

@@ -50,7 +50,7 @@ class MADE(nn.Module):
             self.output.weight.zero_()  # what is learned starts from pixels that do not depend on each other
             if schema.pixels == "gaussian":
                 _, mean, raw_scale = self.output.bias.chunk(3)
-                mean.copy_(torch.linspace(-0.5, 0.5, components)[:, None].expand_as(mean))
+                mean.copy_(((torch.arange(components) + 0.5) / components - 0.5)[:, None].expand_as(mean))
                 raw_scale.fill_(-math.log(FIRST_SCALE / SCALE_FLOOR - 1) / SCALE_GAIN)
 
     def loss(self, x: Tensor) -> Tensor:

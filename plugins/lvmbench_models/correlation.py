@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
@@ -13,10 +14,7 @@ from torch.nn import Parameter
 from torch.nn.functional import softplus
 
 import lvmbench
-from lvmbench import Batch, Group, Schema, Split
-
-if TYPE_CHECKING:
-    from lvmbench.api import Loss
+from lvmbench import Batch, Loss, ParameterGroup, Schema, Split
 
 Estimator = Literal["mws", "mss"]
 SLOPE = 0.2  # of the discriminator's leaky units
@@ -64,11 +62,11 @@ class BetaTCVAE(lvmbench.VAE):
         return {
             "distortion": -self.decode(z).log_prob(x),
             # I(z; n) = E[log q(z|n) - log q(z)]
-            "information": self.alpha * (q.log_prob(z) - joint),
+            "weighted information": self.alpha * (q.log_prob(z) - joint),
             # TC = E[log q(z) - sum_d log q(z_d)]
-            "total correlation": self.beta * (joint - product),
+            "weighted total correlation": self.beta * (joint - product),
             # sum_d KL(q(z_d) || p(z_d))
-            "dimension-wise rate": self.gamma * (product - self.prior().log_prob(z)),
+            "weighted dimension-wise rate": self.gamma * (product - self.prior().log_prob(z)),
         }
 
     def _log_weights(self, batch: int) -> Tensor:
@@ -108,17 +106,16 @@ class FactorVAE(lvmbench.VAE):
         super().__init__(schema, **options)
         self.gamma = gamma
         widths = (self.latent_dim, *DISCRIMINATOR)
-        layers = [
-            m
-            for a, b in zip(widths, DISCRIMINATOR, strict=False)
-            for m in (nn.Linear(a, b), nn.LeakyReLU(SLOPE))
-        ]
+        layers = [m for a, b in pairwise(widths) for m in (nn.Linear(a, b), nn.LeakyReLU(SLOPE))]
         self.discriminator = nn.Sequential(*layers, nn.Linear(DISCRIMINATOR[-1], 1), nn.Flatten(0))
 
-    def parameter_groups(self) -> Mapping[str, Iterable[Parameter] | Group]:
+    def parameter_groups(self) -> Mapping[str, Iterable[Parameter] | ParameterGroup]:
         """Return the weights of the VAE and those of the discriminator."""
         vae = [*self.encoder.parameters(), *self.decoder.parameters(), *self.scale.parameters()]
-        return {"vae": vae, "discriminator": Group(self.discriminator.parameters(), betas=(0.5, 0.9))}
+        return {
+            "vae": vae,
+            "discriminator": ParameterGroup(self.discriminator.parameters(), betas=(0.5, 0.9)),
+        }
 
     def losses(self, batch: Batch, progress: float) -> Mapping[str, Loss]:
         """Return the VAE's loss with gamma TC, and the discriminator's cross-entropy, in nats: [B] each."""
@@ -128,7 +125,7 @@ class FactorVAE(lvmbench.VAE):
         vae = {
             "distortion": -self.decode(z).log_prob(batch.x),
             "rate": kl_divergence(q, self.prior()),
-            "total correlation": self.gamma * self.discriminator(z),
+            "weighted total correlation": self.gamma * self.discriminator(z),
         }
         real, shuffled = self.discriminator(z.detach()), self.discriminator(permuted(other))
         return {"vae": vae, "discriminator": (softplus(-real) + softplus(shuffled)) / 2}

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from annotated_types import Gt
+from annotated_types import Gt, Le
 from torch import Tensor
 from torch.distributions import kl_divergence
 
 import lvmbench
-from lvmbench import Schema, UsageError, likelihood
-
-if TYPE_CHECKING:
-    from lvmbench.api import Loss
+from lvmbench import Loss, Schema, UsageError, likelihood
 
 Kernel = Literal["imq", "rbf"]
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the inverse multiquadratics that are summed
@@ -28,7 +25,7 @@ class InfoVAE(lvmbench.VAE):
         self,
         schema: Schema,
         *,
-        alpha: float = 0.0,
+        alpha: Annotated[float, Le(1)] = 0.0,
         lam: float = 1000.0,
         kernel: Kernel = "rbf",
         **options: Any,
@@ -50,7 +47,7 @@ class InfoVAE(lvmbench.VAE):
         return {
             "distortion": -self.decode(z).log_prob(x),
             "weighted rate": (1 - self.alpha) * kl_divergence(q, self.prior()),
-            "discrepancy": self.coefficient * mmd,
+            "weighted discrepancy": self.coefficient * mmd,
         }
 
 
@@ -74,11 +71,13 @@ class WAE(lvmbench.Autoencoder):
         outputs = self.decoder(z)
         mean = likelihood(self.schema, outputs, self.scale()).mean
         held = likelihood(self.schema, outputs.detach(), self.scale())
-        return {
+        terms = {
             "squared error": (x - mean).square().flatten(1).sum(1),
-            "discrepancy": self.lam * discrepancy(z, torch.randn_like(z), self.kernel),
-            "scale": -held.log_prob(x) / self.schema.dims,  # moves the scale and nothing else
+            "weighted discrepancy": self.lam * discrepancy(z, torch.randn_like(z), self.kernel),
         }
+        if self.schema.pixels == "gaussian":
+            terms["scale"] = -held.log_prob(x) / self.schema.dims  # moves the scale and nothing else
+        return terms
 
 
 def discrepancy(z: Tensor, prior: Tensor, kernel: Kernel) -> Tensor:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.distributions import kl_divergence
 
 import lvmbench
-from lvmbench import Net, Schema
+from lvmbench import Loss, Net, Schema, UsageError
 from lvmbench_models.onehot import FlatOneHot
-
-if TYPE_CHECKING:
-    from lvmbench.api import Loss
 
 COOLING = (
     0.46  # the share of the steps after which the temperature is final: 23,100 of 50,000 in the paper's code
@@ -30,6 +27,7 @@ class Discrete(lvmbench.VAE):
 
     paper: ClassVar[str] = "Jang et al. 2017, section 2.2; Maddison et al. 2017"
     outputs_per_dim: ClassVar[int] = 1  # a logit
+    settled: ClassVar[float] = COOLING
     decoded_view: ClassVar[str] = "one-hot"  # the decoder has never seen a blend of symbols
 
     def __init__(
@@ -42,6 +40,8 @@ class Discrete(lvmbench.VAE):
         coldest: Annotated[float, Gt(0)] = 0.5,
         net: Net = "conv",
     ) -> None:
+        if coldest > temperature:
+            raise UsageError(f"coldest={coldest:g} is over temperature={temperature:g}, from which it falls.")
         super().__init__(schema, latent_dim=groups * classes, net=net)
         self.groups, self.classes, self.temperature, self.coldest = groups, classes, temperature, coldest
 

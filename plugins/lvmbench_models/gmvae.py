@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Gt
@@ -11,11 +11,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
 import lvmbench
-from lvmbench import Net, Schema, Weights, diagonal, encoder
+from lvmbench import Loss, Net, Schema, Weights, diagonal, encoder
 from lvmbench_models.onehot import FlatOneHot
-
-if TYPE_CHECKING:
-    from lvmbench.api import Loss
 
 FEATURES = 128  # what q(z|x, y) knows of x
 
@@ -81,8 +78,13 @@ class GMVAE(lvmbench.Autoencoder):
         return (q_y.mean.T[..., None] * means).sum(0)
 
     def views(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
-        """Return other codes by name: ``cluster`` is q(y|x)."""
-        return {"cluster": lambda x: self._categories(x)[0].mean}
+        """Return other codes by name: ``sample`` is one draw of z, ``cluster`` is q(y|x)."""
+
+        def sample(x: Tensor) -> Tensor:
+            q_y, features = self._categories(x)
+            return self._inferred(features, q_y.sample()).sample()
+
+        return {"sample": sample, "cluster": lambda x: self._categories(x)[0].mean}
 
     def _categories(self, x: Tensor) -> tuple[FlatOneHot, Tensor]:
         """Return q(y|x), and what q(z|x, y) is to know of x: [B, C, H, W] -> batch [B], [B, FEATURES]."""

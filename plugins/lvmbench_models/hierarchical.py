@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, MinLen
@@ -12,10 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 import lvmbench
-from lvmbench import Net, Schema, Weights, diagonal, iwae_bound, weigher
-
-if TYPE_CHECKING:
-    from lvmbench.api import Loss
+from lvmbench import Loss, Net, Schema, Weights, diagonal, iwae_bound, weigher
 
 HIDDEN = 100  # units of the two layers between one stochastic layer and the next
 
@@ -80,8 +77,15 @@ class HVAE(lvmbench.Autoencoder):
         return super().decode(z[..., : self.latent_dims[0]])
 
     def views(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
-        """Return other codes by name: ``top`` is the mean of the highest layer."""
-        return {"top": lambda x: self.encode(x)[:, -self.latent_dims[-1] :]}
+        """Return other codes by name: ``sample`` is one draw of all layers, ``top`` the mean of the highest."""
+
+        def sample(x: Tensor) -> Tensor:
+            z = [diagonal(self.encoder(x)).sample()]
+            for layer in self.upward:
+                z.append(diagonal(layer(z[-1])).sample())
+            return torch.cat(z, dim=-1)
+
+        return {"sample": sample, "top": lambda x: self.encode(x)[:, -self.latent_dims[-1] :]}
 
 
 def _between(inputs: int, outputs: int) -> nn.Sequential:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Le
 from torch import Tensor
@@ -11,10 +11,7 @@ from torch.distributions import Distribution, Independent, Normal
 from torch.nn import Parameter
 
 import lvmbench
-from lvmbench import Batch, Schema, elbo, iwae_bound, log_weights
-
-if TYPE_CHECKING:
-    from lvmbench.api import Loss
+from lvmbench import Batch, Loss, Schema, elbo, iwae_bound, log_weights
 
 Gradient = Literal["iwae", "dreg", "stl"]
 
@@ -107,7 +104,10 @@ class CIWAE(lvmbench.VAE):
     def loss(self, x: Tensor) -> Loss:
         """Return -[beta ELBO + (1 - beta) L_k] in nats: [B, C, H, W] -> [B]."""
         log_w = log_weights(self, x, self.k)
-        return {"elbo": -self.beta * elbo(log_w), "bound": -(1 - self.beta) * iwae_bound(log_w)}
+        return {
+            "weighted -elbo": -self.beta * elbo(log_w),
+            "weighted -bound": -(1 - self.beta) * iwae_bound(log_w),
+        }
 
 
 def _held(q: Distribution) -> Distribution:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 import lvmbench
-from lvmbench import Schema
-
-if TYPE_CHECKING:
-    from lvmbench.api import Loss
+from lvmbench import Loss, Schema
 
 
 class DIPVAE1(lvmbench.VAE):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Ge, Lt
@@ -13,11 +12,8 @@ from torch.distributions import Categorical, Distribution, Independent, MixtureS
 from torch.nn.functional import softplus
 
 import lvmbench
-from lvmbench import Schema, Split, expected, weigher
+from lvmbench import Loss, Schema, Split, expected, weigher
 from lvmbench_models.mixture import fit_mixture
-
-if TYPE_CHECKING:
-    from lvmbench.api import Loss
 
 CODES = 10_000  # training pictures whose codes a mixture starts from
 CHUNK = 256  # of them, encoded at one time
@@ -73,10 +69,10 @@ class VaDE(lvmbench.VAE):
         **options: Any,
     ) -> None:
         super().__init__(schema, **options)
-        self.pretrain = pretrain
+        self.pretrain = self.settled = pretrain
         self.logits = nn.Parameter(torch.zeros(components))
         self.means = nn.Parameter(torch.randn(components, self.latent_dim))
-        self.raw_scales = nn.Parameter(torch.full((components, self.latent_dim), _unsoftplus(1.0)))
+        self.raw_scales = nn.Parameter(_unsoftplus(torch.ones(components, self.latent_dim)))
 
     def milestones(self) -> Mapping[float, Callable[[Split], None]]:
         """Return what ends the pretraining."""
@@ -139,8 +135,6 @@ class VaDE(lvmbench.VAE):
         return Independent(Normal(self.means, scales, validate_args=False), 1, validate_args=False)
 
 
-def _unsoftplus(value: Any) -> Any:
-    """Return the number whose softplus is this one."""
-    if isinstance(value, Tensor):
-        return value.clamp(min=SIGMA_FLOOR).expm1().log()
-    return math.log(math.expm1(value))
+def _unsoftplus(value: Tensor) -> Tensor:
+    """Return the numbers whose softplus these are."""
+    return value.clamp(min=SIGMA_FLOOR).expm1().log()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Gt, Le
@@ -10,10 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 import lvmbench
-from lvmbench import NotApplicable, Schema, likelihood, rate_distortion
-
-if TYPE_CHECKING:
-    from lvmbench.api import Loss
+from lvmbench import Loss, NotApplicable, Schema, likelihood, rate_distortion
 
 Autoencoder = lvmbench.Autoencoder
 VAE = lvmbench.VAE
@@ -55,6 +52,7 @@ class AnnealedVAE(VAE):
     ) -> None:
         super().__init__(schema, **options)
         self.capacity, self.gamma, self.anneal = capacity, gamma, anneal
+        self.settled = anneal
 
     def capacity_at(self, progress: float) -> float:
         """Return C in nats at a share of the steps."""

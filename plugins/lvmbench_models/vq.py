@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -12,10 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 import lvmbench
-from lvmbench import Net, Schema, Split, UsageError, Weights, expected
-
-if TYPE_CHECKING:
-    from lvmbench.api import Loss
+from lvmbench import Loss, Net, Schema, Split, UsageError, Weights, expected
 
 UNUSED = 0.01  # of the mean use: an entry below is taken for dead
 START_ROWS = 4096  # training pictures from whose codes the codebook starts
@@ -25,8 +22,9 @@ CHUNK = 256
 class VQVAE(lvmbench.Autoencoder):
     """VQ-VAE: ``groups`` vectors a picture, each replaced by the nearest of ``codes`` entries of one codebook.
 
-    The codebook follows the vectors by a moving average without bias. As a latent variable model it has a
-    uniform prior over the entries and a posterior that is sure of one: its rate is groups · log(codes) nats.
+    The codebook begins as vectors of training pictures and follows them by a moving average. As a latent variable
+    model it has a uniform prior over the entries and a posterior that is sure of one: its rate is
+    groups · log(codes) nats.
     """
 
     paper: ClassVar[str] = "van den Oord, Vinyals & Kavukcuoglu 2017, eq. 1-3 and appendix A.1"
@@ -52,11 +50,9 @@ class VQVAE(lvmbench.Autoencoder):
         self.codebook: Tensor
         self.counts: Tensor
         self.sums: Tensor
-        self.steps: Tensor
         self.register_buffer("codebook", torch.randn(codes, latent_dim // groups))
-        self.register_buffer("counts", torch.zeros(codes))
-        self.register_buffer("sums", torch.zeros(codes, latent_dim // groups))
-        self.register_buffer("steps", torch.zeros(()))
+        self.register_buffer("counts", torch.ones(codes))  # 1 is the mean use
+        self.register_buffer("sums", self.codebook.clone())
 
     @torch.no_grad()
     def start(self, train: Split) -> None:
@@ -65,6 +61,7 @@ class VQVAE(lvmbench.Autoencoder):
         chunks = train.images[:START_ROWS].split(CHUNK)
         vectors = torch.cat([self.vectors(expected(self.schema, images)) for images in chunks]).flatten(0, 1)
         self.codebook.copy_(vectors[torch.randint(len(vectors), (self.codes,))])
+        self.sums.copy_(self.codebook)
 
     def vectors(self, x: Tensor) -> Tensor:
         """Return the vectors before they are replaced: [B, C, H, W] -> [B, G, D / G]."""
@@ -99,16 +96,14 @@ class VQVAE(lvmbench.Autoencoder):
     def after_step(self) -> None:
         """Move each entry to the running mean of the vectors that chose it; one that none chooses begins anew."""
         vectors, places = self._seen
-        chosen = one_hot(places, self.codes).to(vectors)
+        chosen = one_hot(places, self.codes).to(vectors) * (self.codes / len(places))
+        # N <- decay N + (1 - decay) n, m <- decay m + (1 - decay) sum z, e = m / N
         self.counts.lerp_(chosen.sum(0), 1 - self.decay)
         self.sums.lerp_(chosen.T @ vectors, 1 - self.decay)
-        self.steps += 1
-        share = 1 - self.decay**self.steps  # what a moving average that began at 0 holds by now
-        mean_use = share * len(places) / self.codes
-        dead = self.counts < UNUSED * mean_use
+        dead = self.counts < UNUSED
         anew = vectors[torch.randint(len(vectors), (self.codes,), device=vectors.device)]
-        self.counts.copy_(torch.where(dead, mean_use, self.counts))
-        self.sums.copy_(torch.where(dead[:, None], mean_use * anew, self.sums))
+        self.counts.masked_fill_(dead, 1.0)
+        self.sums.copy_(torch.where(dead[:, None], anew, self.sums))
         self.codebook.copy_(self.sums / self.counts[:, None])
 
     def encode(self, x: Tensor) -> Tensor:

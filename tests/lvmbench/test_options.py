@@ -72,7 +72,9 @@ def test_an_annotation_that_cannot_be_read_names_the_option():
 
 
 def test_what_a_validator_says_is_told_without_the_words_of_pydantic():
-    with pytest.raises(UsageError, match=r"vae: net = 'resnat': No net 'resnat'\. Did you mean 'resnet'\?") as told:
+    with pytest.raises(
+        UsageError, match=r"vae: net = 'resnat': No net 'resnat'\. Did you mean 'resnet'\?"
+    ) as told:
         resolve("vae", VAE, {"net": "resnat"})
     assert "Value error" not in str(told.value)
     assert not str(told.value).endswith("..")

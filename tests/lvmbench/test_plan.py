@@ -56,6 +56,8 @@ def test_all_models_are_every_model_that_is_installed_and_no_control(catalog):
     asked = {(c.model, c.role) for c in planned.cells}
     assert {("lvmbench:vae", "model"), ("lvmbench-stranger:free-bits", "model")} <= asked
     assert {role for _, role in asked} == {"model"}
+    with pytest.raises(UsageError, match=r"'all\(latent_dim=8\)': models have options each of their own"):
+        plan(spec(models="all(latent_dim=8)"), whole)
     both = plan(spec(models="all,beta-vae(beta=2)", controls=False), whole)
     assert len(both.cells) == len(planned.cells) + 1
 

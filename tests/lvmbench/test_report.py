@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -123,6 +124,7 @@ def test_a_pair_is_told_by_the_second_minus_the_first_under_paired_seeds(keep, c
     text = report(keep(*pair(0.02)), catalog, by="pair")
     (line,) = [line for line in text.splitlines() if line.startswith("iwae - vae")]
     assert line.split()[3:] == ["0.0200", "±0.0000", "*"]  # the jitter is the same for both
+    assert "Holm" in text
     (told,) = json.loads(report(keep(*pair(0.02)), catalog, fmt="json", by="pair"))[:1]
     assert (told["model"], told["minus"], round(told["value"], 6)) == ("iwae", "vae", 0.02)
 
@@ -148,6 +150,34 @@ def test_a_pair_with_a_model_that_lacks_the_number_is_not_available(keep, catalo
     text = report(keep(*records), catalog, by="pair")
     (line,) = [line for line in text.splitlines() if line.startswith("wae - vae")]
     assert line.split()[-1] == "n/a"
+    assert "n/a: wae: elbo: no density" in text
+
+
+def test_a_lone_seed_against_several_has_no_interval(keep, catalog):
+    records = [record("vae", s, scores=[score(value=0.8 + 0.01 * s)]) for s in range(3)]
+    text = report(keep(*records, record("iwae", scores=[score(value=0.9)])), catalog, by="pair")
+    assert next(line for line in text.splitlines() if line.startswith("iwae - vae")).split()[3:] == [
+        "0.09",
+        "±–",
+    ]
+
+
+def test_pairs_are_marked_by_holms_correction_over_all_of_them(keep, catalog):
+    jitter = torch.randn(8, 3, generator=torch.Generator().manual_seed(2)).tolist()
+    records = [
+        record(f"m{i}", seed, scores=[score(value=0.8 + 0.01 * row[seed])])
+        for i, row in enumerate(jitter)
+        for seed in range(3)
+    ]
+    stored = keep(*records, spread=1e-9)
+    (group,) = groups(stored)
+    apart = [b.difference(a, "auroc", ("Male",)) for a, b in combinations(group.rows, 2)]
+    assert any(figure.excludes_zero for figure in apart)  # of 28 pairs of equals, one by chance
+    assert "*" not in report(stored, catalog, by="pair").partition("±: half")[0]
+
+
+def test_one_model_makes_no_pair(keep, catalog):
+    assert "no pair" in report(keep(record(scores=[score()])), catalog, by="pair")
 
 
 def test_lower_is_better_where_the_card_says_so(keep, catalog):

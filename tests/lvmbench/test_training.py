@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from lvmbench import VAE, Attribute, Budget, Group, Schema, Split, build, fit
+from lvmbench import VAE, Attribute, Budget, ParameterGroup, Schema, Split, build, fit
 from lvmbench.errors import TrainingError
 from lvmbench.training import _Descent, has_converged, learning_rate, objective, order
 
@@ -239,10 +239,25 @@ def test_a_milestone_is_called_once_at_its_share_of_the_steps_with_the_training_
     assert model.reached == [(5, 40)]
 
 
+def test_a_milestone_that_no_step_reaches_is_an_error():
+    class Late(Line):
+        def milestones(self):
+            return {0.98: print}
+
+    with pytest.raises(TrainingError, match="20 steps end before its milestone at 0.98 of them"):
+        trained(Late)
+
+
+def test_convergence_is_judged_after_what_a_schedule_still_changes():
+    falls = [(i, 1000.0 - i if i <= 40 else 100 - 0.5 * i) for i in range(1, 101)]
+    assert has_converged(falls, 100) is True
+    assert has_converged(falls, 100, settled=0.41) is False
+
+
 def test_a_group_has_the_rate_and_the_betas_that_it_asks_for():
     class Slower(Two):
         def parameter_groups(self):
-            return {"a": [self.a], "b": Group([self.b], rate=0.5, betas=(0.0, 0.9))}
+            return {"a": [self.a], "b": ParameterGroup([self.b], rate=0.5, betas=(0.0, 0.9))}
 
         def losses(self, batch, progress):
             return {"a": self.a, "b": self.b}

@@ -153,7 +153,7 @@ def test_before_training_values_are_independent_and_components_apart():
     parameters = model.conditionals(x)
     assert torch.equal(parameters[0], parameters[1])
     weight, mean, raw = parameters[0].chunk(3)
-    assert mean[:, 0].tolist() == [-0.5, 0, 0.5]
+    assert mean[:, 0].tolist() == pytest.approx([-1 / 3, 0, 1 / 3])
     torch.testing.assert_close(SCALE_FLOOR / torch.sigmoid(SCALE_GAIN * raw), torch.full((3, 24), 32.0))
     assert not weight.any()
 

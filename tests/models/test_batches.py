@@ -34,9 +34,9 @@ COUPLED = {
     "sigma-vae": {"distortion"},
     "dip-vae-i": {"off-diagonal", "diagonal"},
     "dip-vae-ii": {"off-diagonal", "diagonal"},
-    "info-vae": {"discrepancy"},
-    "wae": {"discrepancy"},
-    "beta-tcvae": {"information", "total correlation", "dimension-wise rate"},
+    "info-vae": {"weighted discrepancy"},
+    "wae": {"weighted discrepancy"},
+    "beta-tcvae": {"weighted information", "weighted total correlation", "weighted dimension-wise rate"},
     "factor-vae": {"discriminator"},
     "supervised": {"labels"},
 }

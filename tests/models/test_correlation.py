@@ -7,7 +7,7 @@ from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from lvmbench import Batch, Group, Schema, Split, UsageError
+from lvmbench import Batch, ParameterGroup, Schema, Split, UsageError
 from lvmbench.options import resolve
 from lvmbench.randomness import noise
 from lvmbench.training import _Descent, objective
@@ -172,7 +172,7 @@ def test_the_parts_are_those_of_a_double_loop_written_by_hand(estimator):
     def log_normal(v, m, s):
         return -0.5 * ((v - m) / s) ** 2 - math.log(s) - 0.5 * math.log(2 * math.pi)
 
-    parts = {"information": [], "total correlation": [], "dimension-wise rate": []}
+    parts = {"weighted information": [], "weighted total correlation": [], "weighted dimension-wise rate": []}
     for i in range(size):
         each = [[log_normal(drawn[i][d], mu[j][d], sigma[j][d]) for d in range(dims)] for j in range(size)]
         joint = math.log(sum(weights[i][j] * math.exp(sum(each[j])) for j in range(size)))
@@ -180,9 +180,9 @@ def test_the_parts_are_those_of_a_double_loop_written_by_hand(estimator):
             math.log(sum(weights[i][j] * math.exp(each[j][d]) for j in range(size))) for d in range(dims)
         )
         prior = sum(log_normal(v, 0, 1) for v in drawn[i])
-        parts["information"].append(2 * (sum(each[i]) - joint))
-        parts["total correlation"].append(3 * (joint - product_of_dims))
-        parts["dimension-wise rate"].append(5 * (product_of_dims - prior))
+        parts["weighted information"].append(2 * (sum(each[i]) - joint))
+        parts["weighted total correlation"].append(3 * (joint - product_of_dims))
+        parts["weighted dimension-wise rate"].append(5 * (product_of_dims - prior))
     found = loss_of(model, x)
     torch.testing.assert_close(found.pop("distortion"), -model.decode(z).log_prob(x))
     assert found.keys() == parts.keys()
@@ -227,18 +227,18 @@ def test_on_all_data_the_weighted_estimate_is_the_exact_mixture_but_for_log_n():
     information, correlation, rate = exact_parts(model, x, z)
     found, log_n = loss_of(model, x), math.log(rows)
     # each estimate of a density carries 1/(N B) = 1/N² where 1/N is right
-    torch.testing.assert_close(found["information"], information + log_n)
-    torch.testing.assert_close(found["total correlation"], correlation + (dims - 1) * log_n)
-    torch.testing.assert_close(found["dimension-wise rate"], rate - dims * log_n)
+    torch.testing.assert_close(found["weighted information"], information + log_n)
+    torch.testing.assert_close(found["weighted total correlation"], correlation + (dims - 1) * log_n)
+    torch.testing.assert_close(found["weighted dimension-wise rate"], rate - dims * log_n)
 
 
 def test_a_grid_of_posteriors_has_no_total_correlation_at_any_z():
     x = torch.tensor(list(product([-2.0, -0.5, 1, 2], [-1.0, 0, 3], [0.0, 1]))).double()[:, None, None]
     model = of_rows(shown(BetaTCVAE, 3, beta=1.0), len(x))
-    found = loss_of(model, x)["total correlation"] - 2 * math.log(len(x))
+    found = loss_of(model, x)["weighted total correlation"] - 2 * math.log(len(x))
     torch.testing.assert_close(found, torch.zeros(len(x)).double(), atol=1e-6, rtol=0)
     together = x[..., :1].expand(-1, 1, 1, 3)  # and three dimensions that move as one have much
-    assert (loss_of(model, together)["total correlation"] - 2 * math.log(len(x))).mean() > 1
+    assert (loss_of(model, together)["weighted total correlation"] - 2 * math.log(len(x))).mean() > 1
 
 
 def test_a_batch_estimates_information_and_total_correlation_as_badly_as_published():
@@ -250,8 +250,8 @@ def test_a_batch_estimates_information_and_total_correlation_as_badly_as_publish
         with torch.no_grad(), noise(1):
             parts = [model.loss(data[torch.randint(rows, (size,))]) for _ in range(300)]
         mean = {name: float(torch.stack([p[name] for p in parts]).mean()) for name in parts[0]}
-        assert mean["information"] == pytest.approx(information, abs=0.1)
-        assert mean["total correlation"] == pytest.approx(together, abs=0.15)
+        assert mean["weighted information"] == pytest.approx(information, abs=0.1)
+        assert mean["weighted total correlation"] == pytest.approx(together, abs=0.15)
 
 
 def test_it_counts_the_training_pictures_and_starts_at_the_mean_picture():
@@ -305,7 +305,7 @@ def test_the_discriminator_has_an_optimiser_of_its_own(small):
 def test_the_groups_are_all_of_its_weights_once(small):
     model = small()
     groups = model.parameter_groups().values()
-    listed = [list(g.parameters) if isinstance(g, Group) else list(g) for g in groups]
+    listed = [list(g.parameters) if isinstance(g, ParameterGroup) else list(g) for g in groups]
     assert sorted(id(p) for g in listed for p in g) == sorted(id(p) for p in model.parameters())
 
 
@@ -320,7 +320,7 @@ def test_gamma_weighs_the_logit_of_the_draw_that_is_decoded(small):
     model, x = small(gamma=4.0), pictures(6, 3)
     _, z = draw_of(model, x)
     found = losses_of(model, x)["vae"]
-    torch.testing.assert_close(found["total correlation"], 4 * model.discriminator(z))
+    torch.testing.assert_close(found["weighted total correlation"], 4 * model.discriminator(z))
     torch.testing.assert_close(found["distortion"], -model.decode(z).log_prob(x))
 
 
@@ -341,7 +341,8 @@ def test_nothing_of_the_discriminators_loss_reaches_the_vae(small):
     assert all(g is None for g in gradient(terms["discriminator"], groups["vae"].parameters))
     # while the encoder hears of the discriminator through its own loss
     assert any(
-        g.any() for g in gradient({"": terms["vae"]["vae: total correlation"]}, model.encoder.parameters())
+        g.any()
+        for g in gradient({"": terms["vae"]["vae: weighted total correlation"]}, model.encoder.parameters())
     )
 
 
@@ -424,7 +425,9 @@ def test_the_best_discriminator_knows_the_total_correlation(rho, monkeypatch):
     expected = [correlation_of_two, 0, 0, square, square, cross]
     assert model.discriminator.weights.tolist() == pytest.approx(expected, abs=0.08)
     with torch.no_grad():
-        found = losses_of(model, truth.sample((20_000,))[:, None, None])["vae"]["total correlation"].mean()
+        found = losses_of(model, truth.sample((20_000,))[:, None, None])["vae"][
+            "weighted total correlation"
+        ].mean()
     assert float(found) == pytest.approx(correlation_of_two, abs=0.03)
 
 

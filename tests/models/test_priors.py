@@ -403,7 +403,7 @@ def rate_in(name, model, x):
     if name == "info-vae":
         return loss["weighted rate"] / (1 - model.alpha)
     if name == "beta-tcvae":
-        return loss["information"] + loss["total correlation"] + loss["dimension-wise rate"]
+        return sum(term for name, term in loss.items() if name != "distortion")
     if name == "vade":
         return rate_of(loss)
     return loss["rate"]
