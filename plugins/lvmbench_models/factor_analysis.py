@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal
 
 from lvmbench import Budget, LvmbenchError, NotApplicable, Schema, Split, gaussian
-from lvmbench_models.pca import GREY_LEVEL
-from lvmbench_models.rows import Square, rows_of, square_of, total
+from lvmbench_models.rows import GREY_LEVEL, Square, rows_of, square_of, total
 from lvmbench_models.spectrum import Chunks, leading
 
 ITERATIONS = 50

@@ -15,8 +15,7 @@ from torch.nn.functional import one_hot
 
 from lvmbench import Budget, LvmbenchError, NotApplicable, Schema, Split, gaussian
 from lvmbench_models.onehot import FlatOneHot
-from lvmbench_models.pca import GREY_LEVEL
-from lvmbench_models.rows import Square, height, rows_of, square_of, take
+from lvmbench_models.rows import GREY_LEVEL, Square, height, rows_of, square_of, take
 from lvmbench_models.spectrum import Chunks
 
 ITERATIONS = 100

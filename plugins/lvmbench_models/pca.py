@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -11,12 +11,9 @@ from annotated_types import Ge
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from lvmbench import Budget, LvmbenchError, NotApplicable, Schema, Split, expected, gaussian
+from lvmbench import Budget, LvmbenchError, NotApplicable, Schema, Split, gaussian
+from lvmbench_models.rows import DEQUANTISATION, GREY_LEVEL, rows_of
 from lvmbench_models.spectrum import leading
-
-CHUNK = 1024  # pictures that are floats at one time
-GREY_LEVEL = 1 / 256  # the likelihood is no narrower than this, as every model's here
-DEQUANTISATION = GREY_LEVEL**2 / 12  # variance of u / 256
 
 
 class PCA(nn.Module):
@@ -46,7 +43,8 @@ class PCA(nn.Module):
             raise LvmbenchError(
                 f"pca: latent_dim={q} must be under the {n} training rows and {d} pixel values."
             )
-        found = leading(lambda: self._chunks(train), q, torch.Generator().manual_seed(seed))
+        rows = rows_of(self.schema, train, self.centre.device)
+        found = leading(rows, q, torch.Generator().manual_seed(seed))
         extra = DEQUANTISATION if self.schema.pixels == "gaussian" else 0.0
         # sigma² = mean of the eigenvalues that W leaves out (Tipping & Bishop 1999, eq. 8)
         noise = (found.total - found.variances.sum()) / (d - q) + extra
@@ -100,8 +98,3 @@ class PCA(nn.Module):
     def _require_density(self) -> None:
         if self.schema.pixels != "gaussian":
             raise NotApplicable("probabilistic PCA has a density of gaussian pixels only")
-
-    def _chunks(self, train: Split) -> Iterator[Tensor]:
-        for start in range(0, len(train), CHUNK):
-            images = train.images[start : start + CHUNK].to(self.centre.device)
-            yield expected(self.schema, images).flatten(1)

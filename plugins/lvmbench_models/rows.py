@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from lvmbench import Schema, Split, expected
-from lvmbench_models.pca import DEQUANTISATION
 from lvmbench_models.spectrum import Chunks
 
 CHUNK = 2**18  # numbers at one time: in double precision they stay in a core's cache
+GREY_LEVEL = 1 / 256  # the likelihood is no narrower than this, as every model's here
+DEQUANTISATION = GREY_LEVEL**2 / 12  # variance of u / 256
 Square = Callable[[Tensor], Tensor]
 
 

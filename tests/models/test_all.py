@@ -104,6 +104,19 @@ def test_its_code_is_the_same_each_time_and_alone_or_in_company(name, schema, sp
 
 
 @each
+def test_a_sample_of_z_varies_about_the_code_and_has_its_shape(name, schema, split):
+    model = build(load(name), schema, small(name), 0).eval()
+    views = getattr(model, "views", dict)()
+    if "sample" not in views:
+        pytest.skip("its code is sure, or a discrete one")
+    x = observe(schema, split(6, 2).images)
+    with torch.no_grad():
+        draws = torch.stack([views["sample"](x) for _ in range(400)])
+        assert draws.shape[1:] == model.encode(x).shape
+    assert (draws.std(0) > 0).all()
+
+
+@each
 def test_one_seed_gives_one_model(name, schema, split, budget):
     def weights(seed):
         model = build(load(name), schema, small(name), seed)

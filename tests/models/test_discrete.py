@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.distributions import Independent, OneHotCategorical, kl_divergence
 
-from lvmbench import Schema, bounds, build, log_weights
+from lvmbench import Schema, UsageError, bounds, build, log_weights
 from lvmbench.options import resolve
 from lvmbench_models.discrete import Discrete
 from lvmbench_models.onehot import FlatOneHot
@@ -168,3 +168,13 @@ def test_the_code_that_it_decodes_best_is_named_and_one_hot(model, x):
     code = model.views()[model.decoded_view](x)
     assert set(code.unique().tolist()) == {0.0, 1.0}
     assert (code.unflatten(-1, (G, C)).sum(-1) == 1).all()
+
+
+def test_a_temperature_that_would_rise_is_refused_by_name():
+    with pytest.raises(UsageError, match=r"coldest=0\.5 is over temperature=0\.4"):
+        build(Discrete, SCHEMA, {"temperature": 0.4}, 0)
+
+
+def test_its_convergence_is_judged_by_what_comes_after_the_cooling():
+    model = build(Discrete, SCHEMA, {}, 0)
+    assert model.temperature_at(model.settled) == model.coldest < model.temperature_at(model.settled - 0.01)

@@ -153,6 +153,18 @@ def test_what_it_decodes_are_draws_of_z_whose_mean_is_its_code(model, x, ask):
     torch.testing.assert_close(z.var(1), variance, rtol=0.15, atol=0)
 
 
+def test_its_sample_is_one_draw_of_z(model, x):
+    many = x.repeat_interleave(4_000, 0)
+    with torch.no_grad():
+        z = model.views()["sample"](many).reshape(len(x), 4_000)
+        q_y, features = categories(model, x)
+        each = [inferred(model, features, c) for c in range(C)]
+        second = sum(q_y.probs[:, c] * (q.mean.square() + q.variance)[:, 0] for c, q in enumerate(each))
+        variance = second - model.encode(x)[:, 0].square()
+    assert ((z.mean(1) - model.encode(x)[:, 0]).abs() < 5 * (variance / 4_000).sqrt()).all()
+    torch.testing.assert_close(z.var(1), variance, rtol=0.15, atol=0)
+
+
 def test_a_row_does_not_depend_on_its_neighbours_in_the_batch(model, x):
     other = torch.cat([x[:2], 1 - x[2:]])
     with torch.no_grad():

@@ -181,6 +181,19 @@ def test_its_code_is_the_means_of_all_layers_side_by_side(dims, x):
 
 
 @heights
+def test_its_sample_is_one_draw_of_every_layer(dims, x):
+    model = model_of(dims)
+    with torch.no_grad():
+        torch.manual_seed(1)
+        z = model.views()["sample"](x)
+        torch.manual_seed(1)
+        expected = [normal(model.encoder(x)).sample()]
+        for layer in model.upward:
+            expected.append(normal(layer(expected[-1])).sample())
+    torch.testing.assert_close(z, torch.cat(expected, 1))
+
+
+@heights
 def test_decoding_reads_the_layer_next_to_the_picture_only(dims, x):
     model = model_of(dims)
     code = model.encode(x).detach().requires_grad_()

@@ -7,7 +7,8 @@ from torch.distributions import kl_divergence
 
 from lvmbench import Budget, NotApplicable, Schema, Split, bounds, build, expected, fit
 from lvmbench.errors import LvmbenchError
-from lvmbench_models.pca import DEQUANTISATION, PCA
+from lvmbench_models.pca import PCA
+from lvmbench_models.rows import DEQUANTISATION
 from lvmbench_models.spectrum import leading
 
 SCHEMA = Schema((1, 6, 5), "gaussian")

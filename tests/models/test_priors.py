@@ -307,6 +307,10 @@ def test_while_it_pretrains_it_is_an_autoencoder_that_leaves_the_mixture_alone(x
     assert torch.autograd.grad(loss["distortion"].sum(), mixture, allow_unused=True) == (None, None, None)
 
 
+def test_its_convergence_is_judged_by_what_comes_after_the_pretraining():
+    assert vade(pretrain=0.3).settled == 0.3
+
+
 def test_after_it_has_pretrained_the_loss_moves_the_mixture(x):
     model = vade(pretrain=0.5)
     for progress in ({"progress": 0.5}, {}):  # what the validation data are scored by

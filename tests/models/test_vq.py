@@ -210,6 +210,18 @@ def test_the_codebook_begins_as_vectors_of_training_pictures():
     torch.testing.assert_close(last.sigmoid().reshape(SCHEMA.shape), mean, atol=1e-4, rtol=0)
 
 
+def test_the_codebook_does_not_forget_where_it_began():
+    model = model_of(codes=4, groups=1, latent_dim=2, decay=0.9)
+    train = Split(
+        torch.randint(0, 256, (30, *SCHEMA.shape)).to(torch.uint8), torch.zeros(30, 0), torch.arange(30)
+    )
+    model.start(train)
+    first = model.codebook.clone()
+    step(model, first[:1].expand(8, 2) + 0.01)  # the first entry has all the use, four times the mean
+    torch.testing.assert_close(model.codebook[1:], first[1:])
+    torch.testing.assert_close(model.codebook[0], first[0] + 0.01 * 0.1 * 4 / (0.9 + 0.1 * 4))
+
+
 def test_looks_at_validation_data_move_no_entry(x):
     model, other = model_of(), model_of()
     for each in (model, other):
