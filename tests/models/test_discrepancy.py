@@ -8,6 +8,7 @@ from torch.distributions import Normal, kl_divergence
 from lvmbench import Schema, UsageError, build
 from lvmbench.api import capabilities
 from lvmbench.catalog import Catalog
+from lvmbench.options import resolve
 from lvmbench.plan import Spec, plan
 from lvmbench_models.discrepancy import WAE, InfoVAE, discrepancy
 
@@ -102,6 +103,11 @@ def test_the_peers_statistic_without_the_diagonal_of_the_cross_term_is_another_n
 def test_a_discrepancy_that_would_be_maximised_is_refused_by_name(alpha, lam):
     with pytest.raises(UsageError, match=f"alpha={alpha:g} and lam={lam:g}"):
         model_of(InfoVAE, alpha=alpha, lam=lam)
+
+
+def test_a_rate_that_would_be_maximised_is_refused_by_name():
+    with pytest.raises(UsageError, match=r"alpha = 1\.5"):
+        resolve("info-vae", InfoVAE, {"alpha": 1.5})
 
 
 def test_a_plan_refuses_it_before_anything_is_trained():
