@@ -7,7 +7,6 @@ device between two looks.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,9 +16,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
 
-from lvmbench.api import Batch, Budget, FitsItself, HasLoss, HasLosses, ParameterGroup, Schema, Split
+from lvmbench.api import Batch, Budget, FitsItself, Schema, Split
+from lvmbench.descent import DECAY, WARM_UP, Descent, Terms, broken, objective, told, total
 from lvmbench.errors import TrainingError
 from lvmbench.pixels import observe
 from lvmbench.randomness import noise, stream
@@ -27,12 +26,8 @@ from lvmbench.randomness import noise, stream
 LOOKS = 20  # at the validation data, in one run
 LOOK_COST = 128  # a look takes one row for so many images of the budget: the looks cost some 7 % of a run
 LOOK_ROWS = 128  # and never fewer than these
-WARM_UP = 0.03  # of the steps, until the learning rate is whole
-DECAY = 0.2  # of the steps, in which it goes to nothing
 STILL_LEARNING = 0.02  # of a phase's whole progress, made from its third quarter to its last: not converged
 
-Terms = Mapping[str, Tensor]  # each a mean over the batch: []
-Losses = Callable[[Batch, float], Mapping[str, Terms]]
 Progress = Callable[[int, int], None]
 
 
@@ -93,11 +88,6 @@ def fit(
     return history
 
 
-def learning_rate(progress: float) -> float:
-    """Return the share of the learning rate at a share of the run: warm-up, constant, linear decay to 0."""
-    return min(1.0, progress / WARM_UP, (1 - progress) / DECAY)
-
-
 def has_converged(curve: Sequence[tuple[int, float]], images: int, settled: float = 0.0) -> bool | None:
     """Return whether a curve of (images seen, loss) had settled while the learning rate was constant.
 
@@ -154,7 +144,7 @@ class _Run:
         batches = order(len(self.train), self.budget.batch, generator, device)
         looks = {math.ceil(steps * i / LOOKS) for i in range(1, LOOKS + 1)}
         milestones = _milestones(self.model, steps)
-        descent = _Descent(self.groups, self.losses, self.budget.learning_rate)
+        descent = Descent(self.groups, self.losses, self.budget.learning_rate)
         best = _Best(self.model, getattr(self.model, "patience", None))
         since: list[Terms] = []  # the losses since the last look, on the device
         self.model.train()
@@ -181,18 +171,18 @@ class _Run:
     def _look(self, since: list[Terms], step: int) -> None:
         """Check the losses since the last look, and add one point to the curve."""
         if not torch.stack([term for terms in since for term in terms.values()]).isfinite().all():
-            offset, terms = next((i, t) for i, t in enumerate(since) if _broken(t))
+            offset, terms = next((i, t) for i, t in enumerate(since) if broken(t))
             raise TrainingError(
                 f"{_name(self.model)}: the loss is not finite at step {step - len(since) + 1 + offset} of "
-                f"{self.budget.steps}: {_told(terms)}."
+                f"{self.budget.steps}: {told(terms)}."
             )
         since.clear()
         terms = self._validation_terms()
-        if _broken(terms):
+        if broken(terms):
             raise TrainingError(
-                f"{_name(self.model)}: the validation loss is not finite after step {step}: {_told(terms)}."
+                f"{_name(self.model)}: the validation loss is not finite after step {step}: {told(terms)}."
             )
-        self.curve.append((step * self.budget.batch, float(_total(terms))))
+        self.curve.append((step * self.budget.batch, float(total(terms))))
 
     @torch.no_grad()
     def _validation_terms(self) -> Terms:
@@ -206,30 +196,6 @@ class _Run:
                     means[name] = means.get(name, 0) + term.double() * (len(batch.x) / len(self.val))
         self.model.train()
         return means
-
-
-class _Descent:
-    """One optimiser for each group of parameters; each loss reaches its own group only."""
-
-    def __init__(self, groups: Mapping[str, ParameterGroup], losses: Losses, rate: float) -> None:
-        self.groups, self.losses, self.rate = groups, losses, rate
-        self.optimisers = {name: _adam(group) for name, group in groups.items()}
-
-    def step(self, batch: Batch, progress: float) -> Terms:
-        """Take one step of every optimiser whose loss there is; return the terms of all losses: [] each."""
-        losses = self.losses(batch, progress)
-        for name, terms in losses.items():  # all gradients before the first step: a step changes the weights
-            parameters = list(self.groups[name].parameters)
-            gradients = torch.autograd.grad(
-                _total(terms), parameters, retain_graph=len(losses) > 1, allow_unused=True
-            )
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient
-        for name in losses:
-            for group in self.optimisers[name].param_groups:
-                group["lr"] = self.rate * self.groups[name].rate * learning_rate(progress)
-            self.optimisers[name].step()
-        return {name: term.detach() for terms in losses.values() for name, term in terms.items()}
 
 
 class _Best:
@@ -254,54 +220,6 @@ class _Best:
             self.model.load_state_dict(self.weights)
 
 
-def objective(model: Any) -> tuple[Mapping[str, ParameterGroup], Losses]:
-    """Return the parameter groups of a model and its losses, each by its terms; a model with one loss has one group.
-
-    Raises:
-        TrainingError: if the model has neither ``losses`` nor ``loss``.
-    """
-    if isinstance(model, HasLosses):
-        groups = {name: _group(given) for name, given in model.parameter_groups().items()}
-        return groups, lambda batch, progress: {
-            name: _terms(name, loss) for name, loss in model.losses(batch, progress).items()
-        }
-    if not isinstance(model, HasLoss):
-        raise TrainingError(f"{_name(model)} offers none of fit, losses and loss: nothing can train it.")
-    hears = "progress" in inspect.signature(model.loss).parameters
-
-    def losses(batch: Batch, progress: float) -> Mapping[str, Terms]:
-        told = {"progress": progress} if hears else {}
-        return {"loss": _terms("loss", model.loss(batch.x, **told))}
-
-    return {"loss": _group(model.parameters())}, losses  # type: ignore[attr-defined]
-
-
-def _group(given: Any) -> ParameterGroup:
-    group = given if isinstance(given, ParameterGroup) else ParameterGroup(given)
-    return replace(group, parameters=[p for p in group.parameters if p.requires_grad])
-
-
-def _terms(name: str, loss: Tensor | Mapping[str, Tensor]) -> Terms:
-    if not isinstance(loss, Mapping):
-        return {name: loss.mean()}
-    return {term if name == "loss" else f"{name}: {term}": value.mean() for term, value in loss.items()}
-
-
-def _total(terms: Terms) -> Tensor:
-    return torch.stack(list(terms.values())).sum()
-
-
-def _broken(terms: Terms) -> dict[str, float]:
-    return {name: float(term) for name, term in terms.items() if not term.isfinite()}
-
-
-def _told(terms: Terms) -> str:
-    broken = _broken(terms)
-    told = ", ".join(f"{name} is {value}" for name, value in broken.items())
-    whole = len(terms) > 1 and len(broken) == len(terms)
-    return told + (", every term of it: the step before broke the weights" if whole else "")
-
-
 def _milestones(model: Any, steps: int) -> dict[int, list[Callable[[Split], None]]]:
     """Return what is called before which step: the first whose progress is not below the share."""
     found: dict[int, list[Callable[[Split], None]]] = {}
@@ -317,12 +235,6 @@ def _milestones(model: Any, steps: int) -> dict[int, list[Callable[[Split], None
 
 def _progress(step: int, steps: int) -> float:
     return (step - 0.5) / steps
-
-
-def _adam(group: ParameterGroup) -> Adam:
-    parameters = list(group.parameters)
-    # the fused step is three to nine times as fast as the others
-    return Adam(parameters, betas=group.betas, fused=parameters[0].device.type in ("cpu", "cuda"))
 
 
 def _on(split: Split, device: torch.device | str) -> Split:

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from lvmbench import VAE, Attribute, Budget, ParameterGroup, Schema, Split, build, fit
+from lvmbench.descent import Descent, learning_rate, objective
 from lvmbench.errors import TrainingError
-from lvmbench.training import _Descent, has_converged, learning_rate, objective, order
+from lvmbench.training import has_converged, order
 
 SCHEMA = Schema((1, 28, 28), "gaussian", (Attribute("on", "binary"),))
 BUDGET = Budget(images=320, batch=16, train=40, val=20)
@@ -268,7 +269,7 @@ def test_a_group_has_the_rate_and_the_betas_that_it_asks_for():
     assert 1 - float(model.a.detach()) == pytest.approx(moved, rel=1e-3)
     assert 1 - float(model.b.detach()) == pytest.approx(moved / 2, rel=1e-3)
     groups, losses = objective(model)
-    (optimiser,) = {o for n, o in _Descent(groups, losses, 1e-3).optimisers.items() if n == "b"}
+    (optimiser,) = {o for n, o in Descent(groups, losses, 1e-3).optimisers.items() if n == "b"}
     assert optimiser.param_groups[0]["betas"] == (0.0, 0.9)
 
 

@@ -8,9 +8,9 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Mul
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lvmbench import Batch, ParameterGroup, Schema, Split, UsageError
+from lvmbench.descent import Descent, objective
 from lvmbench.options import resolve
 from lvmbench.randomness import noise
-from lvmbench.training import _Descent, objective
 from lvmbench_models import correlation
 from lvmbench_models.correlation import BetaTCVAE, FactorVAE, permuted, stratified, weighted
 from lvmbench_models.vae import VAE
@@ -298,7 +298,7 @@ def test_the_discriminator_has_an_optimiser_of_its_own(small):
     groups, losses = objective(small())
     assert (groups["vae"].betas, groups["discriminator"].betas) == ((0.9, 0.999), (0.5, 0.9))
     assert list(groups) == ["vae", "discriminator"]  # the learning curve is the VAE's
-    descent = _Descent(groups, losses, 0.01)
+    descent = Descent(groups, losses, 0.01)
     assert descent.optimisers["discriminator"].param_groups[0]["betas"] == (0.5, 0.9)
 
 
@@ -362,7 +362,7 @@ def test_a_step_gives_each_player_the_gradient_of_its_own_loss(small):
     x = pictures(6, 3)
     model, apart, leaky = small(), small(), small()
     with noise(7):
-        _Descent(*objective(model), 0.01).step(batch_of(x), 0.5)
+        Descent(*objective(model), 0.01).step(batch_of(x), 0.5)
     losses = losses_of(apart, x)
     expected = {
         "vae": gradient(losses["vae"], apart.parameter_groups()["vae"]),

@@ -7,9 +7,9 @@ from torch import nn
 from torch.distributions import Independent, MultivariateNormal, Normal
 
 from lvmbench import Batch, Schema, UsageError, bounds, build, elbo, iwae_bound, log_weights
+from lvmbench.descent import Descent, objective
 from lvmbench.options import resolve
 from lvmbench.randomness import noise
-from lvmbench.training import _Descent, objective
 from lvmbench.vae import SCALE_GAIN, SIGMA_FLOOR
 from lvmbench_models.importance import CIWAE, IWAE, MIWAE, PIWAE
 from lvmbench_models.vae import VAE
@@ -443,7 +443,7 @@ def test_a_step_of_piwae_moves_the_encoder_by_its_own_objective_only():
     def stepped(kind, **options):
         model = linear(kind, **options, **start)
         with noise(7):
-            _Descent(*objective(model), 0.01).step(batch_of(x), 0.5)
+            Descent(*objective(model), 0.01).step(batch_of(x), 0.5)
         return model
 
     model, miwae, iwae = stepped(PIWAE, m=3, k=4), stepped(MIWAE, m=3, k=4), stepped(IWAE, k=12)

@@ -9,9 +9,9 @@ import lvmbench_models
 from lvmbench import Batch, bounds, build, expected, fit, observe
 from lvmbench.api import capabilities
 from lvmbench.catalog import Catalog
+from lvmbench.descent import objective
 from lvmbench.plan import BUDGETS
 from lvmbench.randomness import noise
-from lvmbench.training import objective
 
 BUDGET = BUDGETS["quick"]
 ROWS, CHUNK, DRAWS = 512, 32, 8
