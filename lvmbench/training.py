@@ -66,8 +66,9 @@ def fit(
     A model with ``fit`` learns by itself, one with ``losses`` or ``loss`` by gradients. Where it has them,
     ``own_budget(budget)`` replaces the budget, ``start(train)`` and ``after_step()`` are called, each function
     in ``milestones()`` is called with the training data at its share of the steps, ``settled`` is the share at
-    which its schedules end, and with ``patience`` the run stops after so many looks without progress and the best
-    weights return. A look runs without gradients.
+    which its schedules end, terms named in ``constraints`` are no part of the learning curve (they hold something
+    in its place, and their noise tells nothing of progress), and with ``patience`` the run stops after so many
+    looks without progress and the best weights return. A look runs without gradients.
     ``on_progress`` hears of steps done and steps in all. The model is left on the device, in evaluation mode.
 
     Raises:
@@ -182,7 +183,9 @@ class _Run:
             raise TrainingError(
                 f"{_name(self.model)}: the validation loss is not finite after step {step}: {told(terms)}."
             )
-        self.curve.append((step * self.budget.batch, float(total(terms))))
+        constraints = getattr(self.model, "constraints", ())
+        counted = {name: term for name, term in terms.items() if name not in constraints}
+        self.curve.append((step * self.budget.batch, float(total(counted))))
 
     @torch.no_grad()
     def _validation_terms(self) -> Terms:

@@ -40,6 +40,7 @@ class AnnealedVAE(VAE):
     """
 
     paper: ClassVar[str] = "Burgess et al. 2018, eq. 8"
+    constraints: ClassVar[tuple[str, ...]] = ("distance from capacity",)
 
     def __init__(
         self,

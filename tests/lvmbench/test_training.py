@@ -186,6 +186,16 @@ def test_named_terms_are_summed_and_trained_as_one_loss():
     assert [loss for _, loss in again.curve] == pytest.approx([loss + 2 for _, loss in told.curve])
 
 
+def test_a_term_that_is_a_constraint_is_minimised_but_no_part_of_the_curve():
+    class Held(Termed):
+        constraints = ("rate",)
+
+    whole, told = trained(Termed)
+    held, again = trained(Held)
+    assert same(whole, held)
+    assert [loss for _, loss in again.curve] == pytest.approx([loss - 2 for _, loss in told.curve])
+
+
 def test_the_term_that_blew_up_is_named_with_its_step():
     with pytest.raises(TrainingError, match=r"not finite at step 13 of 40: rate is inf\.$"):
         trained(Termed, breaks=13, budget=replace(BUDGET, images=640))

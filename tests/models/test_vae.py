@@ -94,6 +94,12 @@ def test_a_capacity_may_grow_to_the_very_end():
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.02, 1.0])
+def test_the_distance_from_capacity_is_a_constraint_and_no_part_of_the_curve():
+    terms = made(AnnealedVAE).loss(x())
+    assert set(AnnealedVAE.constraints) < set(terms)
+    assert set(terms) - set(AnnealedVAE.constraints) == {"distortion"}
+
+
 def test_the_mean_rate_is_held_at_the_capacity_of_the_moment(progress):
     model, rows = made(AnnealedVAE, gamma=7.0), x()
     rate, distortion = parts_of(model, rows)
