@@ -81,6 +81,12 @@ def test_a_beta_vae_is_by_default_not_a_vae():
 # Annealed capacity
 
 
+def test_the_distance_from_capacity_is_a_constraint_and_no_part_of_the_curve():
+    terms = made(AnnealedVAE).loss(x())
+    assert set(AnnealedVAE.constraints) < set(terms)
+    assert set(terms) - set(AnnealedVAE.constraints) == {"distortion"}
+
+
 def test_capacity_grows_linearly_and_stays_where_it_ends():
     model = made(AnnealedVAE, capacity=20.0, anneal=0.25)
     found = [model.capacity_at(p) for p in (0, 0.05, 0.125, 0.2, 0.25, 0.3, 0.9, 1)]
@@ -94,12 +100,6 @@ def test_a_capacity_may_grow_to_the_very_end():
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.02, 1.0])
-def test_the_distance_from_capacity_is_a_constraint_and_no_part_of_the_curve():
-    terms = made(AnnealedVAE).loss(x())
-    assert set(AnnealedVAE.constraints) < set(terms)
-    assert set(terms) - set(AnnealedVAE.constraints) == {"distortion"}
-
-
 def test_the_mean_rate_is_held_at_the_capacity_of_the_moment(progress):
     model, rows = made(AnnealedVAE, gamma=7.0), x()
     rate, distortion = parts_of(model, rows)
