@@ -58,6 +58,7 @@ class WAE(lvmbench.Autoencoder):
     """
 
     paper: ClassVar[str] = "Tolstikhin et al. 2018, algorithm 2"
+    constraints: ClassVar[tuple[str, ...]] = ("scale",)  # fitted beside the objective, no part of it
 
     def __init__(
         self, schema: Schema, *, lam: Annotated[float, Gt(0)] = 10.0, kernel: Kernel = "imq", **options: Any

@@ -174,6 +174,7 @@ def test_the_loss_of_wae_is_a_squared_error_and_the_discrepancy(kernel, pixels, 
     assert loss["weighted discrepancy"].item() == pytest.approx(7 * mmd_by_hand(z, prior, kernel), rel=1e-4)
     scaled = {"scale"} if pixels == "gaussian" else set()
     assert set(loss) == {"squared error", "weighted discrepancy"} | scaled
+    assert set(loss) - set(model.constraints) == {"squared error", "weighted discrepancy"}
 
 
 def test_the_weight_of_wae_is_by_default_the_papers():
