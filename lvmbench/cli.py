@@ -272,27 +272,49 @@ def completion(shell: str) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command and leave with a documented exit code; the last line tells the reason."""
-    import signal
-
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupted = _listen()
     try:
         lvmbench.main(
             args=list(args) if args is not None else None, prog_name="lvmbench", standalone_mode=False
         )
-    except click.exceptions.Exit as leave:
-        sys.exit(leave.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(ExitCode.USAGE)
-    except LvmbenchError as error:
-        click.echo(f"lvmbench: {error}", err=True)
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except BaseException as error:
+        sys.exit(_leave(error, bool(interrupted)))
+
+
+def _listen() -> list[int]:
+    """Turn SIGINT and SIGTERM into KeyboardInterrupt, and return the list that notes them."""
+    import signal
+
+    heard: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        heard.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    return heard
+
+
+def _leave(error: BaseException, interrupted: bool) -> int:
+    """Say why a command ended, and return its exit code; what is a bug is raised."""
+    # wherever an interrupt strikes, cleaning up may turn it into another error: the note stands
+    if interrupted or isinstance(error, (click.Abort, KeyboardInterrupt)):
         click.echo(
             "lvmbench: interrupted; finished cells are kept, and the same command goes on from there.",
             err=True,
         )
-        sys.exit(ExitCode.INTERRUPTED)
+        return ExitCode.INTERRUPTED
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        error.show()
+        return ExitCode.USAGE
+    if isinstance(error, LvmbenchError):
+        click.echo(f"lvmbench: {error}", err=True)
+        return error.exit_code
+    raise error
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import json
 import re
+import signal
 
 import pytest
 from click.testing import CliRunner
@@ -207,3 +208,40 @@ def test_every_command_has_help(lvmbench):
         assert code == ExitCode.OK
         assert "Usage" in out
         assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.fixture
+def _handlers():
+    """Leave the handlers of signals as they were."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_handlers")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_cleaning_up_turned_into_another_error_is_still_an_interrupt(
+    number, monkeypatch, capsys
+):
+    def struck(**_):
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            raise ValueError("a lock released too many times") from None
+
+    monkeypatch.setattr(cli.lvmbench, "main", struck)
+    with pytest.raises(SystemExit) as left:
+        cli.main([])
+    assert left.value.code == ExitCode.INTERRUPTED
+    assert "interrupted; finished cells are kept" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_handlers")
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    def wrong(**_):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(cli.lvmbench, "main", wrong)
+    with pytest.raises(ValueError, match="a bug"):
+        cli.main([])
