@@ -119,6 +119,17 @@ class Dataset(Protocol):
         ...
 
 
+@runtime_checkable
+class HasFactors(Protocol):
+    """A data set that can draw pictures to order: what interventions are made with."""
+
+    factor_names: tuple[str, ...]
+
+    def sharing(self, factor: str, groups: int, each: int) -> Tensor:
+        """Return pictures in groups that share one factor, all others independent: uint8 [G, each, C, H, W]."""
+        ...
+
+
 @dataclass(frozen=True)
 class Budget:
     """What every model compared in one table may spend, and how finely it is scored."""
@@ -268,6 +279,15 @@ class FitsItself(Protocol):
         ...
 
 
+@runtime_checkable
+class HasAnswers(Protocol):
+    """Was told the labels: names what it sees. A ceiling with answers judges what other models draw."""
+
+    def answers(self, x: Tensor) -> Mapping[str, Tensor]:
+        """Return each attribute's log-probabilities, [B, C], or its value where it is a number, [B]."""
+        ...
+
+
 CAPABILITIES: Mapping[str, type] = {
     "codes": HasCodes,
     "decoder": HasDecoder,
@@ -278,6 +298,13 @@ CAPABILITIES: Mapping[str, type] = {
     "loss": HasLoss,
     "losses": HasLosses,
     "fit": FitsItself,
+    "answers": HasAnswers,
+}
+# what an evaluation may hold beside the model, and what is to be said where it does not
+BESIDE: Mapping[str, str] = {
+    "labels": "the data set has no attributes",
+    "generator": "the data set cannot draw pictures that share a factor",
+    "judge": "no network that saw the labels can judge pictures: the run has no ceiling",
 }
 
 
@@ -303,13 +330,14 @@ class Estimate:
 
     ``rows`` [n]: the value is their mean, over the first n test rows. ``replicates`` [R]: the value under each
     bootstrap of ``Evaluation.weights``. With neither, the number has no interval over test rows. ``n`` is the
-    number of rows that it rests on.
+    number of rows that it rests on. ``note`` says in a few words what was chosen on the way (a view, a dimension).
     """
 
     value: float
     rows: Tensor | None = None
     replicates: Tensor | None = None
     n: int | None = None
+    note: str = ""
 
     @classmethod
     def of_rows(cls, rows: Tensor) -> Estimate:
@@ -325,9 +353,11 @@ class Metric:
     """A pure function of an ``Evaluation``, and its card.
 
     It returns a number, or a number for each attribute. Its keyword arguments are its options. ``needs`` names
-    capabilities of the model; a model without them is ``n/a``. Raise or return ``NotApplicable`` with a reason
+    capabilities of the model, or what stands beside it (``BESIDE``): a metric that reads labels says so, and is
+    measured on permuted labels too. Without them it is ``n/a``. Raise or return ``NotApplicable`` with a reason
     where a number does not exist. A ``headline`` metric says, attribute by attribute, how well z holds it: the
-    attribute table shows these.
+    attribute table shows these. What a run prints are its ``main`` metrics; a table of a ``family`` is shown when
+    asked for, with all of its metrics.
     """
 
     compute: Callable[..., Value | Mapping[str, Value]]
@@ -339,6 +369,8 @@ class Metric:
     paper: str = ""
     version: int = 1
     headline: bool = False
+    family: str = ""
+    main: bool = True
 
 
 def metric(
@@ -351,9 +383,13 @@ def metric(
     paper: str = "",
     version: int = 1,
     headline: bool = False,
+    family: str = "",
+    main: bool = True,
 ) -> Callable[[Callable[..., Value | Mapping[str, Value]]], Metric]:
     """Return a decorator that gives a function its card and makes it a ``Metric``."""
-    return lambda compute: Metric(compute, better, unit, needs, bounds, chance, paper, version, headline)
+    return lambda compute: Metric(
+        compute, better, unit, needs, bounds, chance, paper, version, headline, family, main
+    )
 
 
 @dataclass(frozen=True)
@@ -376,6 +412,7 @@ class Score:
     high: float | None = None
     n: int | None = None
     reason: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -409,11 +446,13 @@ class Entry:
     """What a plugin registers under a name: the thing itself, or lazily ``"module:attribute"``.
 
     ``role`` says how a model enters a table: ``floor`` and ``ceiling`` models are the controls that a run adds
-    by itself. A metric ``on_request`` is no part of a run that names no metrics: it costs too much. ``summary``
-    is one line for ``lvmbench list``.
+    by itself; a ``control`` is one more of them, no bracket. A metric ``on_request`` is no part of a run that names
+    no metrics: it costs too much. Such a run takes the others with their default options, and once more with
+    each of the options in ``also``. ``summary`` is one line for ``lvmbench list``.
     """
 
     target: Any
     summary: str = ""
-    role: Literal["model", "floor", "ceiling"] = "model"
+    role: Literal["model", "floor", "control", "ceiling"] = "model"
     on_request: bool = False
+    also: tuple[Mapping[str, Any], ...] = ()

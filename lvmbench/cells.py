@@ -19,6 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from lvmbench.api import (
+    BESIDE,
     Budget,
     Dataset,
     Estimate,
@@ -78,7 +79,7 @@ class Fitted:
     """A fitted model, its data, what its training said, and with what it was made."""
 
     model: Any
-    schema: Schema
+    dataset: Dataset
     splits: Mapping[SplitName, Split]
     history: History
     codes: Mapping[str, Tensor]
@@ -141,12 +142,13 @@ def _answer(
     fitted = _fitted(task, catalog, store, phases, progress)
     ev = Evaluation(
         fitted.model,
-        fitted.schema,
+        fitted.dataset.schema,
         fitted.splits,
         cell.budget,
         seed=cell.seed,
         device=task.device,
         codes=fitted.codes,
+        dataset=fitted.dataset,
     )
     with phases("measure"):
         scores, boots = [], {}
@@ -182,7 +184,7 @@ def _fitted(task: Task, catalog: Catalog, store: Store, phases: Phases, progress
         progress("load", 0, 1)
         splits = _splits(_Data(cell.fingerprint, dataset, cell.budget))
     folder = None if task.refit else store.fit(cell.fit_key)
-    if folder is not None and (kept := _stored(folder, splits, catalog, task, phases)):
+    if folder is not None and (kept := _stored(folder, dataset, splits, catalog, task, phases)):
         return kept
     model = build(catalog.get("model", cell.model).load(), dataset.schema, cell.model_options, cell.seed)
     with phases("fit"):
@@ -202,7 +204,7 @@ def _fitted(task: Task, catalog: Catalog, store: Store, phases: Phases, progress
         has_codes = "codes" in ev.capabilities
         codes = {f"{name}/mean": ev.codes(name).cpu().contiguous() for name in SPLITS} if has_codes else {}
     made = {"versions": versions(), "hardware": hardware(task.device), "commit": commit()}
-    fitted = Fitted(model, dataset.schema, splits, history, codes, made)
+    fitted = Fitted(model, dataset, splits, history, codes, made)
     if hasattr(model, "state_dict"):
         store.keep_fit(cell.fit_key, lambda folder: _keep(folder, task, fitted, phases))
     return fitted
@@ -223,11 +225,16 @@ def _splits(data: _Data) -> dict[SplitName, Split]:
 
 
 def _stored(
-    folder: Path, splits: Mapping[SplitName, Split], catalog: Catalog, task: Task, phases: Phases
+    folder: Path,
+    dataset: Dataset,
+    splits: Mapping[SplitName, Split],
+    catalog: Catalog,
+    task: Task,
+    phases: Phases,
 ) -> Fitted | None:
     """Return a fit as it is stored; None where it is damaged, so that it is made again."""
     try:
-        model, schema, kept = _read_fit(folder, catalog)
+        model, kept = _read_fit(folder, catalog)
         codes = load((folder / "codes.safetensors").read_bytes())
         history = History(**kept["history"])
         phases.seconds["fit"], phases.peak_mib["fit"] = kept["seconds"], kept["peak_mib"]
@@ -235,7 +242,7 @@ def _stored(
         print(f"{folder}: damaged, trained again: {error}")  # noqa: T201 (into the log of the cell)
         return None
     whole = {k: c for k, c in codes.items() if len(c) == len(splits[k.partition("/")[0]])}  # type: ignore[index]
-    return Fitted(_ready(model, task.device), schema, splits, history, whole, kept["made"])
+    return Fitted(_ready(model, task.device), dataset, splits, history, whole, kept["made"])
 
 
 def _keep(folder: Path, task: Task, fitted: Fitted, phases: Phases) -> None:
@@ -245,7 +252,7 @@ def _keep(folder: Path, task: Task, fitted: Fitted, phases: Phases) -> None:
     (folder / "codes.safetensors").write_bytes(save(dict(fitted.codes)))
     told = {
         "cell": asdict(task.cell),
-        "schema": asdict(fitted.schema),
+        "schema": asdict(fitted.dataset.schema),
         "history": asdict(fitted.history),
         "seconds": phases.seconds["fit"],
         "peak_mib": phases.peak_mib["fit"],
@@ -254,7 +261,7 @@ def _keep(folder: Path, task: Task, fitted: Fitted, phases: Phases) -> None:
     (folder / "fit.json").write_text(json.dumps(told, indent=1))
 
 
-def _read_fit(folder: Path, catalog: Catalog) -> tuple[Any, Schema, dict[str, Any]]:
+def _read_fit(folder: Path, catalog: Catalog) -> tuple[Any, dict[str, Any]]:
     try:
         kept = json.loads((folder / "fit.json").read_text())
         cell = TypeAdapter(Cell).validate_python(kept["cell"])
@@ -266,7 +273,7 @@ def _read_fit(folder: Path, catalog: Catalog) -> tuple[Any, Schema, dict[str, An
         raise StoreError(
             f"{folder}: not a whole fit ({type(error).__name__}: {error}). Run it again."
         ) from error
-    return model, schema, kept
+    return model, kept
 
 
 def load_fit(folder: Path, catalog: Catalog, device: str = "cpu") -> Any:
@@ -288,10 +295,9 @@ def _ready(model: Any, device: str) -> Any:
 def take(ev: Evaluation, metric: Metric, measure: Measure, key: str) -> Iterator[tuple[Score, Tensor | None]]:
     """Yield the scores of one metric, with their bootstrap replicates; whatever it raises becomes a reason."""
     base = Score(measure.label, metric.version, "failed", key, measure.options)
-    lacking = [need for need in metric.needs if need not in ev.capabilities]
     try:
-        if lacking:
-            raise NotApplicable(f"the model gives no {', no '.join(lacking)}")
+        if lacking := _lacking(ev, metric):
+            raise NotApplicable(lacking)
         found = ev.shared(metric.compute, **measure.options)
         values = found if isinstance(found, Mapping) else {None: found}
         for attribute, value in values.items():
@@ -303,6 +309,14 @@ def take(ev: Evaluation, metric: Metric, measure: Measure, key: str) -> Iterator
         yield replace(base, reason=f"{type(error).__name__}: {error}"), None
 
 
+def _lacking(ev: Evaluation, metric: Metric) -> str:
+    """Return why a metric cannot be taken of a model, or nothing."""
+    absent = [need for need in metric.needs if need not in ev.capabilities]
+    of_model = [need for need in absent if need not in BESIDE]
+    told = [BESIDE[need] for need in absent if need in BESIDE]
+    return "; ".join([f"the model gives no {', no '.join(of_model)}"] * bool(of_model) + told)
+
+
 def _score(base: Score, value: Value, ev: Evaluation) -> tuple[Score, Tensor | None]:
     if isinstance(value, NotApplicable):
         return replace(base, status="n/a", reason=str(value)), None
@@ -311,7 +325,12 @@ def _score(base: Score, value: Value, ev: Evaluation) -> tuple[Score, Tensor | N
         return replace(base, reason=f"the metric returned {estimate.value}"), None
     boot = replicates(estimate, ev.weights())
     low, high = percentile_interval(boot) if boot is not None else (None, None)
-    return replace(base, status="done", value=estimate.value, low=low, high=high, n=estimate.n), boot
+    return (
+        replace(
+            base, status="done", value=estimate.value, low=low, high=high, n=estimate.n, note=estimate.note
+        ),
+        boot,
+    )
 
 
 def _parameters(model: Any) -> int | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from lvmbench.api import Budget, Schema, Split, SplitName, capabilities
+from lvmbench.api import BESIDE, Budget, Schema, Split, SplitName, capabilities
 from lvmbench.errors import NotApplicable
 from lvmbench.pixels import observe
 from lvmbench.randomness import noise, stream
@@ -36,20 +37,40 @@ class Evaluation:
         seed: int = 0,
         device: torch.device | str = "cpu",
         codes: Mapping[str, Tensor] | None = None,
+        dataset: Any = None,
+        judge: Callable[[], Any] | None = None,
     ) -> None:
         self.model = model
+        self.dataset = dataset
         self.schema = schema
         self.budget = budget
         self.seed = seed
         self.device = torch.device(device)
         self._splits = dict(splits)
         self._codes = dict(codes or {})
+        self._judge = judge
         self._shared: dict[tuple[Any, ...], Any] = {}
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What the model offers: names of ``lvmbench.api.CAPABILITIES``."""
-        return capabilities(self.model)
+        """What the model offers, and what stands beside it: names of ``CAPABILITIES`` and ``BESIDE``."""
+        beside = {
+            "labels": bool(self.schema.attributes),
+            "generator": hasattr(self.dataset, "sharing"),
+            "judge": self._judge is not None,
+        }
+        return capabilities(self.model) | {name for name, there in beside.items() if there}
+
+    @cached_property
+    def judge(self) -> Any:
+        """Return the network that saw the labels, to judge pictures by: a model with ``answers``.
+
+        Raises:
+            NotApplicable: if the run has none.
+        """
+        if self._judge is None:
+            raise NotApplicable(BESIDE["judge"])
+        return self._judge()
 
     def images(self, split: SplitName = "test") -> Tensor:
         """Return the pictures as they are stored: uint8 [N, C, H, W], on the CPU."""

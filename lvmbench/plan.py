@@ -220,9 +220,10 @@ def _try_building(catalog: Catalog, dataset: Mapping[str, Any], model: Mapping[s
 
 def _measures(spec: Spec, catalog: Catalog) -> list[Measure]:
     calls = []
-    default = [i for i in catalog.items("metric") if i.plugin.dist == OWN and not i.entry.on_request]
+    own = [i for i in catalog.items("metric") if i.plugin.dist == OWN and not i.entry.on_request]
+    default = [Call(i.full_name, options) for i in own for options in ({}, *i.entry.also)]
     for call in _calls(spec.metrics):
-        calls += [Call(i.full_name) for i in default] if call.name == "default" else [call]
+        calls += default if call.name == "default" else [call]
     measures = []
     for call in calls:
         item = catalog.get("metric", call.name)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 Rerun = Literal["missing", "failed", "all"]
-LONGEST_FIRST = ("ceiling", "model", "floor")  # so that no long cell is left for the end, alone
+LONGEST_FIRST = ("ceiling", "model", "floor", "control")  # so that no long cell is left for the end, alone
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lvmbench.api import (
+    BESIDE,
     CAPABILITIES,
     Attribute,
     Batch,
@@ -232,14 +233,15 @@ class RowMeans:
 
 
 def _metric(metric: Metric, model: Any, options: Mapping[str, Any]) -> Iterator[str]:
-    unknown = [need for need in metric.needs if need not in CAPABILITIES]
+    known = {**CAPABILITIES, **BESIDE}
+    unknown = [need for need in metric.needs if need not in known]
     if unknown:
-        yield f"it needs {', '.join(unknown)}: no such capability; known: {', '.join(CAPABILITIES)}"
+        yield f"it needs {', '.join(unknown)}: no such capability; known: {', '.join(known)}"
     if metric.better not in ("higher", "lower", "neither"):
         yield f"better = {metric.better!r}: want 'higher', 'lower' or 'neither'"
-    if set(metric.needs) - capabilities(model):
-        return
     data = ToyData()
+    if set(metric.needs) - capabilities(model) - {"labels"}:
+        return
     splits = {name: data.split(name) for name in SPLITS}
     try:
         full = resolve("the metric", metric.compute, options)

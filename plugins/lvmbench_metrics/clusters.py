@@ -23,7 +23,7 @@ K = int | Literal["classes"]
 Scores = dict[str, Estimate | NotApplicable]
 
 
-@metric(better="higher", needs=("codes",), bounds=(0, 1), paper="Manning et al. 2008, section 16.3")
+@metric(better="higher", needs=("codes", "labels"), bounds=(0, 1), paper="Manning et al. 2008, section 16.3")
 def purity(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Scores:
     """Return the share of test rows that belong to the majority class of their cluster, for each attribute.
 
@@ -32,25 +32,33 @@ def purity(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Scores:
     return _scores(ev, "purity", k, view)
 
 
-@metric(better="neither", needs=("codes",), bounds=(0, 1))
+@metric(better="neither", needs=("codes", "labels"), bounds=(0, 1))
 def majority_share(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Scores:
     """Return the share of the commonest class among test rows, the purity of a single cluster."""
     return _scores(ev, "majority_share", k, view)
 
 
-@metric(better="higher", needs=("codes",), bounds=(None, 1), chance=0.0)
+@metric(better="higher", needs=("codes", "labels"), bounds=(None, 1), chance=0.0)
 def adjusted_purity(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Scores:
     """Return (P - E P) / (1 - E P), where E P is the mean purity of 100 permutations of the labels."""
     return _scores(ev, "adjusted_purity", k, view)
 
 
-@metric(better="higher", needs=("codes",), bounds=(None, 1), chance=0.0, paper="Vinh et al. 2010, JMLR 11")
+@metric(
+    better="higher",
+    needs=("codes", "labels"),
+    bounds=(None, 1),
+    chance=0.0,
+    paper="Vinh et al. 2010, JMLR 11",
+)
 def ami(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Scores:
     """Return (I - E I) / (mean of entropies - E I) of clusters and classes."""
     return _scores(ev, "ami", k, view)
 
 
-@metric(better="higher", needs=("codes",), bounds=(-0.5, 1), chance=0.0, paper="Hubert & Arabie 1985")
+@metric(
+    better="higher", needs=("codes", "labels"), bounds=(-0.5, 1), chance=0.0, paper="Hubert & Arabie 1985"
+)
 def ari(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Scores:
     """Return the Rand index of clusters and classes beyond chance."""
     return _scores(ev, "ari", k, view)

@@ -22,14 +22,19 @@ Scores = dict[str, Estimate | NotApplicable]
 
 
 @metric(
-    better="higher", needs=("codes",), bounds=(0, 1), chance=0.5, paper="Hanley & McNeil 1982", headline=True
+    better="higher",
+    needs=("codes", "labels"),
+    bounds=(0, 1),
+    chance=0.5,
+    paper="Hanley & McNeil 1982",
+    headline=True,
 )
 def auroc(ev: Evaluation, *, view: str = "mean") -> Scores:
     """Return the probe's area under the ROC curve, for more than two classes the mean of one-versus-rest."""
     return {name: _auroc(ev, probe) for name, probe in ev.shared(_probes, view=view).items()}
 
 
-@metric(better="higher", needs=("codes",), bounds=(0, 1), paper="Brodersen et al. 2010")
+@metric(better="higher", needs=("codes", "labels"), bounds=(0, 1), paper="Brodersen et al. 2010")
 def balanced_accuracy(ev: Evaluation, *, view: str = "mean") -> Scores:
     """Return the mean over classes of the probe's recall; chance is one over the number of classes.
 
@@ -39,7 +44,7 @@ def balanced_accuracy(ev: Evaluation, *, view: str = "mean") -> Scores:
     return {name: _balanced_accuracy(ev, probe) for name, probe in ev.shared(_probes, view=view).items()}
 
 
-@metric(better="higher", needs=("codes",), bounds=(None, 1), chance=0.0, headline=True)
+@metric(better="higher", needs=("codes", "labels"), bounds=(None, 1), chance=0.0, headline=True)
 def r2(ev: Evaluation, *, view: str = "mean") -> Scores:
     """Return 1 - (squared error of a ridge regression) / (that of the training mean), for each number."""
     numbers = [a for a in ev.schema.attributes if a.is_number]
