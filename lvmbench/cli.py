@@ -144,7 +144,7 @@ def run(spec: Path | None, **given: Any) -> None:
 def _asked(spec: Path | None, given: dict[str, Any]) -> Any:
     from dataclasses import replace
 
-    from lvmbench.plan import Spec
+    from lvmbench.spec import Spec
 
     names = ("models", "dataset", "metrics", "seeds", "budget", "controls", "device")
     changes = {name: given[name] for name in names if given[name] is not None}

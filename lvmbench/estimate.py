@@ -16,10 +16,11 @@ from lvmbench.environment import cores
 from lvmbench.errors import LvmbenchError, NotApplicable
 from lvmbench.objectives import bounds
 from lvmbench.pixels import observe
-from lvmbench.plan import Cell, Spec, plan
+from lvmbench.plan import Cell, plan
 from lvmbench.randomness import noise
 from lvmbench.records import Store
 from lvmbench.runner import Settings, kind_of, tasks_of
+from lvmbench.spec import Spec
 from lvmbench.training import build, fit
 
 TRIAL_STEPS = (2, 10)

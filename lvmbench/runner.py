@@ -14,8 +14,9 @@ from lvmbench.cells import Task, blank, load_fit
 from lvmbench.environment import cores, results_dir
 from lvmbench.errors import StoreError, UsageError
 from lvmbench.executors import Executor, Inline, Outcome, Processes
-from lvmbench.plan import Cell, Plan, Spec, plan
+from lvmbench.plan import Cell, Plan, plan
 from lvmbench.records import Reading, Store, Stored
+from lvmbench.spec import Spec
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -13,8 +13,8 @@ import pytest
 from lvmbench import runner
 from lvmbench.api import Budget
 from lvmbench.catalog import Catalog
-from lvmbench.plan import Spec
 from lvmbench.records import Store
+from lvmbench.spec import Spec
 
 TINY = Budget("tiny", images=128, batch=32, train=128, val=32, test=64, draws=4, density_rows=16)
 

@@ -10,7 +10,8 @@ from lvmbench import VAE, Schema, UsageError, build, decoder, encoder
 from lvmbench.catalog import Catalog, source_hash
 from lvmbench.nets import NETS, centre_at, start_at
 from lvmbench.options import resolve
-from lvmbench.plan import Spec, plan
+from lvmbench.plan import plan
+from lvmbench.spec import Spec
 
 SIZES = [(28, 28), (29, 29), (30, 30), (31, 31), (32, 32), (33, 33), (45, 45), (64, 64), (36, 28), (29, 34)]
 kinds = pytest.mark.parametrize("kind", NETS)

@@ -5,7 +5,8 @@ import pytest
 from lvmbench.api import Budget
 from lvmbench.catalog import Catalog
 from lvmbench.errors import UsageError
-from lvmbench.plan import BUDGETS, Spec, plan
+from lvmbench.plan import plan
+from lvmbench.spec import BUDGETS, Spec
 
 
 @pytest.fixture

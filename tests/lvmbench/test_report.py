@@ -9,9 +9,9 @@ import torch
 
 from lvmbench.aggregate import Figure, groups
 from lvmbench.api import Budget, Metric, Record, Score
-from lvmbench.plan import BUDGETS
 from lvmbench.records import Store
 from lvmbench.report import report
+from lvmbench.spec import BUDGETS
 from lvmbench.tables import number
 from tests_support import catalog_of
 

@@ -9,8 +9,9 @@ from lvmbench import runner
 from lvmbench.api import Budget
 from lvmbench.catalog import Catalog
 from lvmbench.errors import StoreError, UsageError
-from lvmbench.plan import Spec, plan
+from lvmbench.plan import plan
 from lvmbench.records import Store
+from lvmbench.spec import Spec
 
 TINY = Budget("tiny", images=128, batch=32, train=128, val=32, test=64, draws=4, density_rows=16)
 

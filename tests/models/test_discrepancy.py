@@ -9,7 +9,8 @@ from lvmbench import Schema, UsageError, build
 from lvmbench.api import capabilities
 from lvmbench.catalog import Catalog
 from lvmbench.options import resolve
-from lvmbench.plan import Spec, plan
+from lvmbench.plan import plan
+from lvmbench.spec import Spec
 from lvmbench_models.discrepancy import WAE, InfoVAE, discrepancy
 
 SCHEMA = Schema((1, 8, 8), "gaussian")

@@ -10,8 +10,8 @@ from lvmbench import Batch, bounds, build, expected, fit, observe
 from lvmbench.api import capabilities
 from lvmbench.catalog import Catalog
 from lvmbench.descent import objective
-from lvmbench.plan import BUDGETS
 from lvmbench.randomness import noise
+from lvmbench.spec import BUDGETS
 
 BUDGET = BUDGETS["quick"]
 ROWS, CHUNK, DRAWS = 512, 32, 8

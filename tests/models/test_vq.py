@@ -6,7 +6,8 @@ import torch
 
 from lvmbench import Budget, Schema, Split, UsageError, bounds, build, expected, fit, log_weights
 from lvmbench.catalog import Catalog
-from lvmbench.plan import Spec, plan
+from lvmbench.plan import plan
+from lvmbench.spec import Spec
 from lvmbench_models.vq import VQVAE
 
 SCHEMA = Schema((1, 8, 8), "bernoulli")
