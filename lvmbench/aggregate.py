@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from lvmbench.api import Better, Record, Score
+from lvmbench.api import Record, Score
 from lvmbench.records import Stored
 from lvmbench.statistics import across_seeds, paired_difference
 
@@ -46,6 +46,12 @@ class Sample:
     seeds: tuple[int, ...]
     values: Tensor  # [S]
     replicates: Tensor | None  # [S, R]
+
+
+def figure_of(sample: Sample, n: int | None = None) -> Figure:
+    """Return the mean over seeds with its interval over seeds and test rows."""
+    interval = across_seeds(sample.values, sample.replicates)
+    return Figure(interval.value, interval.low, interval.high, len(sample.seeds), n)
 
 
 class Fit:
@@ -102,6 +108,16 @@ class Row:
     fits: tuple[Fit, ...]
     cache: dict[Any, Sample | None] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def size(self) -> int | None:
+        """The number of variables in the code: its dimensions, unless a variable takes several of them."""
+        return next((f.facts.latents or f.facts.code_dims for f in self.fits if f.facts.code_dims), None)
+
+    @property
+    def labels(self) -> str:
+        """Against which labels the row was scored."""
+        return str(self.fits[0].record.cell.get("labels", "given"))
+
     def sample(self, metric: str, attributes: Attributes) -> Sample | None:
         """Return the values of a metric, a seed each."""
         if (metric, attributes) not in self.cache:
@@ -124,10 +140,9 @@ class Row:
         sample = self.sample(metric, attributes)
         if sample is None:
             return self._absent(metric, attributes)
-        interval = across_seeds(sample.values, sample.replicates)
         scores = [fit.score(metric, a) for fit in self.fits for a in attributes]
         n = [s.n for s in scores if s and s.n is not None]
-        return Figure(interval.value, interval.low, interval.high, len(sample.seeds), min(n, default=None))
+        return figure_of(sample, min(n, default=None))
 
     def _absent(self, metric: str, attributes: Attributes) -> Figure:
         for fit in self.fits:
@@ -137,7 +152,8 @@ class Row:
                 score = fit.score(metric, attribute)
                 if score and score.status != "done":
                     return Figure(reason=score.reason, failed=score.status == "failed")
-        return Figure(reason="not measured")
+        # a row of other labels has no metric that reads none
+        return Figure(reason="not measured" if self.labels == "given" else "")
 
     def gaps(self, metric: str, attributes: Attributes) -> Iterator[Figure]:
         """Yield why seeds of this row have no record, or attributes no value, where others have."""
@@ -196,7 +212,7 @@ class Group:
         ]
         return tuple(a for a in self.attributes(metric) if all(_has(f, metric, a) for f in fits))
 
-    def best(self, metric: str, attributes: Attributes, better: Better) -> Row | None:
+    def best(self, metric: str, attributes: Attributes, better: str) -> Row | None:
         """Return the best model where its paired difference from every other model excludes 0."""
         sign = {"higher": 1.0, "lower": -1.0, "neither": 0.0}[better]
         rows = [r for r in self.rows if r.role == "model" and r.sample(metric, attributes)]
@@ -207,18 +223,25 @@ class Group:
         # one seed says nothing of the next
         return first if all(d.seeds > 1 and d.excludes_zero for d in apart) else None
 
-    def floor(self, metric: str, attributes: Attributes, better: Better) -> Row | None:
-        """Return the better of the floors for these attributes."""
-        return self._better("floor", metric, attributes, better)
+    def floor(self, metric: str, attributes: Attributes, better: str, size: int | None = None) -> Row | None:
+        """Return the better of the floors for these attributes, of those whose code has this size."""
+        floors = [r for r in self.rows if r.role == "floor" and (size is None or r.size == size)]
+        return _better(floors, metric, attributes, better)
 
-    def ceiling(self, metric: str, attributes: Attributes, better: Better) -> Row | None:
+    def ceiling(self, metric: str, attributes: Attributes, better: str) -> Row | None:
         """Return the better of the ceilings for these attributes."""
-        return self._better("ceiling", metric, attributes, better)
+        return _better([r for r in self.rows if r.role == "ceiling"], metric, attributes, better)
 
-    def _better(self, role: str, metric: str, attributes: Attributes, better: Better) -> Row | None:
-        sign = -1.0 if better == "lower" else 1.0
-        rows = [r for r in self.rows if r.role == role and r.sample(metric, attributes)]
-        return max(rows, key=lambda r: sign * (r.figure(metric, attributes).value or 0.0), default=None)
+    def chance(self, metric: str, attributes: Attributes) -> Row | None:
+        """Return the row that was scored on permuted labels: what it says is what chance says."""
+        found = (r for r in self.rows if r.labels == "permuted" and r.sample(metric, attributes))
+        return next(found, None)
+
+
+def _better(rows: Sequence[Row], metric: str, attributes: Attributes, better: str) -> Row | None:
+    sign = -1.0 if better == "lower" else 1.0
+    measured = [r for r in rows if r.sample(metric, attributes)]
+    return max(measured, key=lambda r: sign * (r.figure(metric, attributes).value or 0.0), default=None)
 
 
 def _has(fit: Fit, metric: str, attribute: str | None) -> bool:

@@ -25,6 +25,7 @@ Pixels = Literal["bernoulli", "gaussian"]
 SplitName = Literal["train", "val", "test"]
 Better = Literal["higher", "lower", "neither"]
 Status = Literal["done", "failed", "timeout", "skipped"]
+Labels = Literal["given", "permuted", "identity"]  # against what codes are scored
 Loss: TypeAlias = "Tensor | Mapping[str, Tensor]"  # in nats, [B] or []; named terms are summed
 
 
@@ -60,12 +61,14 @@ class Schema:
 
     The family and measure of the pixels belong here, never to a model: otherwise no two likelihoods compare.
     ``bernoulli`` pixels are binarised anew for each look at them (a data set that wants a static binarisation
-    gives 0 and 255); ``gaussian`` pixels are 8-bit values dequantised as (x + u) / 256.
+    gives 0 and 255); ``gaussian`` pixels are 8-bit values dequantised as (x + u) / 256. ``identities`` says
+    whether it is known which pictures show the same person.
     """
 
     shape: tuple[int, int, int]
     pixels: Pixels
     attributes: tuple[Attribute, ...] = ()
+    identities: bool = False
 
     @property
     def dims(self) -> int:
@@ -175,10 +178,22 @@ class Batch:
 
 @runtime_checkable
 class HasCodes(Protocol):
-    """Gives codes; ``views() -> {name: function of x}`` may name further ones."""
+    """Gives codes; ``views() -> {name: function of x}`` may name further ones.
+
+    Where a variable of the code takes several of its dimensions, ``latents`` is the number of variables.
+    """
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the posterior mean: [B, C, H, W] -> [B, D]."""
+        ...
+
+
+@runtime_checkable
+class HasRowCodes(Protocol):
+    """Gives codes of rows rather than of pictures: a control that is told labels."""
+
+    def encode_rows(self, split: Split) -> Tensor:
+        """Return the codes of a split: [N] rows -> [N, D]."""
         ...
 
 
@@ -290,6 +305,7 @@ class HasAnswers(Protocol):
 
 CAPABILITIES: Mapping[str, type] = {
     "codes": HasCodes,
+    "row_codes": HasRowCodes,
     "decoder": HasDecoder,
     "density": HasDensity,
     "weigher": HasWeigher,
@@ -317,6 +333,8 @@ def capabilities(model: object) -> frozenset[str]:
     }
     if {"decoder", "density"} <= has or "weigher" in has:
         has.add("log_weights")
+    if "row_codes" in has:
+        has.add("codes")
     return frozenset(has)
 
 
@@ -432,6 +450,9 @@ class Record:
     converged: bool | None = None
     parameters: int | None = None
     code_dims: int | None = None
+    latents: int | None = (
+        None  # the variables that a code consists of, where they are fewer than its dimensions
+    )
     seconds: Mapping[str, float] = field(default_factory=dict)
     peak_mib: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)

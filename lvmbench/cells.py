@@ -23,6 +23,7 @@ from lvmbench.api import (
     Budget,
     Dataset,
     Estimate,
+    Labels,
     Metric,
     Record,
     Schema,
@@ -36,6 +37,7 @@ from lvmbench.catalog import Catalog, Noun
 from lvmbench.environment import Phases, commit, hardware, versions
 from lvmbench.errors import DataError, LvmbenchError, NotApplicable, StoreError
 from lvmbench.evaluation import Evaluation
+from lvmbench.labels import Splits, by_identity, permuted
 from lvmbench.plan import Cell, Measure
 from lvmbench.records import Store
 from lvmbench.statistics import percentile_interval, replicates
@@ -43,6 +45,11 @@ from lvmbench.training import History, build, fit
 
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 Progress = Callable[[str, int, int], None]
+RELABELLED: Mapping[Labels, Callable[[Splits, int], Splits]] = {
+    "given": lambda splits, _: splits,
+    "permuted": permuted,
+    "identity": by_identity,
+}
 DAMAGE = (
     OSError,
     ValueError,
@@ -143,7 +150,7 @@ def _answer(
     ev = Evaluation(
         fitted.model,
         fitted.dataset.schema,
-        fitted.splits,
+        RELABELLED[cell.labels](fitted.splits, cell.seed),
         cell.budget,
         seed=cell.seed,
         device=task.device,
@@ -167,6 +174,7 @@ def _answer(
         converged=fitted.history.converged,
         parameters=_parameters(fitted.model),
         code_dims=_dims(ev),
+        latents=getattr(fitted.model, "latents", None),
         seconds=phases.seconds,
         peak_mib=phases.peak_mib,
         **fitted.made,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from lvmbench.runner import Results, Settings
+    from lvmbench.spec import Spec
 
 BUDGET_NAMES = ("smoke", "quick", "standard", "long")
 
@@ -72,6 +73,10 @@ by_option = click.option(
     help="Which tables; pair: differences of models.",
 )
 
+show_option = click.option(
+    "--show", help="Which metrics: main, a family, or all.  [default: main, or those asked for by --metrics]"
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="lvmbench")
@@ -117,6 +122,7 @@ def lvmbench() -> None:
 @data_option
 @format_option
 @by_option
+@show_option
 def run(spec: Path | None, **given: Any) -> None:
     """Train models, score them, and print the tables.
 
@@ -137,11 +143,11 @@ def run(spec: Path | None, **given: Any) -> None:
     _check_format(given["fmt"])
     with Console() as console:
         results = answer(asked, catalog, settings, console)
-    _print(results, catalog, given["fmt"], given["by"])
+    _print(results, catalog, given["fmt"], given["by"], given["show"] or _shown(asked))
     _finish(results, settings.results)
 
 
-def _asked(spec: Path | None, given: dict[str, Any]) -> Any:
+def _asked(spec: Path | None, given: dict[str, Any]) -> Spec:
     from dataclasses import replace
 
     from lvmbench.spec import Spec
@@ -151,6 +157,10 @@ def _asked(spec: Path | None, given: dict[str, Any]) -> Any:
     if "seeds" in changes:
         changes["seeds"] = _seeds(changes["seeds"])
     return replace(Spec.read(spec) if spec else Spec(), **changes)
+
+
+def _shown(asked: Spec) -> str:
+    return "main" if asked.metrics == "default" else "all"
 
 
 def _seeds(text: str) -> int | list[int]:
@@ -180,10 +190,10 @@ def _check_format(fmt: str) -> None:
         raise UsageError(f"No format '{fmt}'.{nearest(fmt, known)} Known: {', '.join(known)}.")
 
 
-def _print(results: Results, catalog: Any, fmt: str, by: str) -> None:
+def _print(results: Results, catalog: Any, fmt: str, by: str, show: str) -> None:
     from lvmbench.report import report
 
-    click.echo(report(results.stored, catalog, fmt=fmt, by=by))
+    click.echo(report(results.stored, catalog, fmt=fmt, by=by, show=show))
     for problem in results.problems:
         click.echo(f"lvmbench: not read: {problem}", err=True)
 
@@ -241,7 +251,8 @@ def show(name: str, grid: Path | None) -> None:
 @results_option
 @format_option
 @by_option
-def table(results: Path | None, fmt: str, by: str) -> None:
+@show_option
+def table(results: Path | None, fmt: str, by: str, show: str | None) -> None:
     """Print the tables of stored results again."""
     from lvmbench.catalog import Catalog
     from lvmbench.environment import results_dir
@@ -256,7 +267,7 @@ def table(results: Path | None, fmt: str, by: str) -> None:
         raise StoreError(
             f"{folder}: no records here yet. Run `lvmbench run`, or name a folder with --results."
         )
-    _print(Results(reading.stored, reading.problems), Catalog.discover(), fmt, by)
+    _print(Results(reading.stored, reading.problems), Catalog.discover(), fmt, by, show or "main")
 
 
 @lvmbench.command()

@@ -101,10 +101,16 @@ class Evaluation:
         """
         key = f"{split}/{view}"
         if key not in self._codes:
-            encode = self._encoder(view)
             with self._noise(f"codes/{key}"):
-                self._codes[key] = torch.cat([encode(x).flatten(1) for x in self.batches(split)])
+                self._codes[key] = self._encoded(split, view)
         return self._codes[key].to(self.device)
+
+    def _encoded(self, split: SplitName, view: str) -> Tensor:
+        if view == "mean" and "row_codes" in self.capabilities:
+            codes: Tensor = self.model.encode_rows(self._splits[split])
+            return codes
+        encode = self._encoder(view)
+        return torch.cat([encode(x).flatten(1) for x in self.batches(split)])
 
     def _encoder(self, view: str) -> Callable[[Tensor], Tensor]:
         if "codes" not in self.capabilities:

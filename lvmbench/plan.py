@@ -1,37 +1,34 @@
-"""What was asked, and the cells that answer it: ``Spec -> plan -> Cell, Cell, ...``."""
+"""The cells that answer a spec: ``Spec -> plan -> Cell, Cell, ...``; controls are added by the plan itself."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lvmbench.api import Budget
+from lvmbench.api import Budget, Labels
 from lvmbench.calls import Call, parse_calls
-from lvmbench.catalog import Catalog, Item, modules_of, source_hash
-from lvmbench.errors import UsageError
+from lvmbench.catalog import Catalog
+from lvmbench.errors import NotApplicable, UsageError
 from lvmbench.options import option_model, resolve
+from lvmbench.resolved import code_size, dataset_fields, digest, model_fields, schema_of
 from lvmbench.spec import Spec
 
 PROTOCOL = 1  # raised when the harness itself changes what a number means
 OWN = "lvmbench"  # the distribution whose metrics and controls a run uses unless told otherwise
 ALL = "all"  # every model that is installed
-ENGINE = tuple(
-    f"lvmbench.{name}"
-    for name in ("training", "randomness", "nets", "vae", "objectives", "pixels", "evaluation")
-)
 PRECISION = "float32"
+TOLD: Mapping[Labels, str] = {"permuted": "labels permuted", "identity": "labels by identity"}
 
 
 @dataclass(frozen=True)
 class Cell:
     """One data set, one model with all options resolved, one seed: the unit of a result.
 
-    ``fit_key`` names everything that decides the weights. The labels are what a table shows: the name, and the
-    options that differ from their defaults.
+    ``fit_key`` names everything that decides the weights. ``dataset_label`` and ``label`` are what a table shows:
+    the name, and the options that differ from their defaults. ``labels`` says against which labels the codes
+    are scored: those of the data set, or such as a control puts in their place.
     """
 
     dataset: str
@@ -48,28 +45,31 @@ class Cell:
     device: str  # kind of device: cpu, cuda
     precision: str = PRECISION
     protocol: int = PROTOCOL
+    labels: Labels = "given"
 
     @property
     def fit_key(self) -> str:
         """Return the digest of all that decides the weights."""
-        asked = {
-            k: v for k, v in asdict(self).items() if k not in ("budget", "role", "label", "dataset_label")
-        }
-        return _digest({**asked, "budget": self.budget.fit_part()})
+        told = ("budget", "role", "label", "dataset_label", "labels")
+        asked = {k: v for k, v in asdict(self).items() if k not in told}
+        return digest({**asked, "budget": self.budget.fit_part()})
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One metric with its options, to be taken of every cell."""
+    """One metric with its options, to be taken of every cell; if it reads no labels, of given ones only."""
 
     name: str
     options: Mapping[str, Any]
     version: int
     label: str
+    reads_labels: bool = False
 
     def key(self, cell: Cell) -> str:
-        """Return the score key: the fit, the metric's version and options, and how finely it is scored."""
-        return _digest([cell.fit_key, self.name, self.options, self.version, cell.budget.score_part()])
+        """Return the score key: the fit, the labels, the metric's version and options, how finely it is scored."""
+        labels = [] if cell.labels == "given" else [cell.labels]
+        asked = [cell.fit_key, self.name, self.options, self.version, cell.budget.score_part()]
+        return digest(asked + labels)
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,10 @@ class Plan:
 
     cells: tuple[Cell, ...]
     measures: tuple[Measure, ...]
+
+    def measures_of(self, cell: Cell) -> tuple[Measure, ...]:
+        """Return what is to be taken of a cell."""
+        return tuple(m for m in self.measures if m.reads_labels or cell.labels == "given")
 
 
 def plan(spec: Spec, catalog: Catalog, device: str = "cpu") -> Plan:
@@ -88,18 +92,18 @@ def plan(spec: Spec, catalog: Catalog, device: str = "cpu") -> Plan:
         PluginError: if a plugin that is asked for cannot be used.
     """
     seeds, budget = spec.seed_list(), spec.budget_of()
-    models = [_model(catalog.get("model", call.name), call.options) for call in _model_calls(spec, catalog)]
+    models = [
+        model_fields(catalog.get("model", call.name), call.options) for call in _model_calls(spec, catalog)
+    ]
     if not models:
         names = ", ".join(i.name for i in catalog.items("model") if i.entry.role == "model")
         raise UsageError(f"No model was asked for. Known: {names}.")
     measures = tuple(_measures(spec, catalog))
-    models += _controls(catalog, models) if spec.controls else []
-    data = [_dataset(catalog.get("dataset", call.name), call, budget) for call in _calls(spec.dataset)]
-    for dataset, model in itertools.product(data, models):
-        _try_building(catalog, dataset, model)
+    data = [dataset_fields(catalog.get("dataset", call.name), call, budget) for call in _calls(spec.dataset)]
     cells = [
-        Cell(**dataset, **model, seed=seed, budget=budget, device=device)
-        for dataset, model, seed in itertools.product(_distinct(data), _distinct(models), seeds)
+        Cell(**dataset, **row, seed=seed, budget=budget, device=device)
+        for dataset in _distinct(data)
+        for row, seed in itertools.product(_rows(catalog, dataset, models, spec, measures), seeds)
     ]
     return Plan(tuple(cells), measures)
 
@@ -118,22 +122,79 @@ def _model_calls(spec: Spec, catalog: Catalog) -> list[Call]:
     return [c for call in _calls(spec.models) for c in (every if call.name == ALL else [call])]
 
 
-def _try_building(catalog: Catalog, dataset: Mapping[str, Any], model: Mapping[str, Any]) -> None:
-    """Let the constructor of a model refuse options that go ill together; nothing is allocated for it.
+def _rows(
+    catalog: Catalog,
+    dataset: Mapping[str, Any],
+    models: Sequence[dict[str, Any]],
+    spec: Spec,
+    measures: Sequence[Measure],
+) -> list[dict[str, Any]]:
+    """Return the rows that a data set gets in the tables: the asked models, and their controls."""
+    sizes = []
+    for model in models:
+        try:
+            sizes.append(code_size(catalog, dataset, model))
+        except NotApplicable:  # its cell will tell
+            sizes.append(None)
+    rows = list(models)
+    if spec.controls:
+        rows += _controls(catalog, dataset, models, sizes)
+        if any(m.reads_labels for m in measures):
+            rows += _with_other_labels(catalog, dataset, models, sizes)
+    return _distinct(rows)
 
-    What else goes wrong here goes wrong in the cell as well, and is told there.
+
+def _controls(
+    catalog: Catalog,
+    dataset: Mapping[str, Any],
+    asked: Sequence[Mapping[str, Any]],
+    sizes: Sequence[int | None],
+) -> Iterator[dict[str, Any]]:
+    """Yield floors, ceilings and other controls of the asked models: of the same size, built of the same parts.
+
+    A control takes over every option that it shares by name with a model, and the size of its code; each
+    combination is a row. One that a data set does not allow is left out.
     """
-    import torch
+    for item in catalog.items("model"):
+        if (
+            item.plugin.dist != OWN
+            or item.entry.role == "model"
+            or item.full_name in {m["model"] for m in asked}
+        ):
+            continue
+        own = option_model(item.load()).model_fields
+        shared = []
+        for model, size in zip(asked, sizes, strict=True):
+            sized = {**model["model_options"], **({"latent_dim": size} if size else {})}
+            shared.append({k: v for k, v in sized.items() if k in own})
+        most = max(len(options) for options in shared)
+        for options in shared:
+            if len(options) == most and _allowed(catalog, dataset, control := model_fields(item, options)):
+                yield control
 
-    kind = catalog.get("model", model["model"]).load()
-    schema = catalog.get("dataset", dataset["dataset"]).load()(**dataset["dataset_options"]).schema
+
+def _allowed(catalog: Catalog, dataset: Mapping[str, Any], control: Mapping[str, Any]) -> bool:
     try:
-        with torch.device("meta"):
-            kind(schema, **model["model_options"])
-    except UsageError as error:
-        raise UsageError(f"{model['label']}: {error}") from None
-    except (Exception, SystemExit):
+        code_size(catalog, dataset, control)
+    except NotApplicable:
+        return False
+    return True
+
+
+def _with_other_labels(
+    catalog: Catalog,
+    dataset: Mapping[str, Any],
+    asked: Sequence[dict[str, Any]],
+    sizes: Sequence[int | None],
+) -> Iterator[dict[str, Any]]:
+    """Yield the first model with a code once more, scored on labels that say nothing of its pictures."""
+    first = next((model for model, size in zip(asked, sizes, strict=True) if size), None)
+    schema = schema_of(catalog, dataset)
+    if first is None or not schema.attributes:
         return
+    for labels, told in TOLD.items():
+        if labels == "permuted" or schema.identities:
+            yield {**first, "role": "control", "label": f"{first['label']}, {told}", "labels": labels}
 
 
 def _measures(spec: Spec, catalog: Catalog) -> list[Measure]:
@@ -148,71 +209,10 @@ def _measures(spec: Spec, catalog: Catalog) -> list[Measure]:
         metric = item.load()
         options = resolve(item.name, metric.compute, call.options)
         label = str(Call(item.name, call.options))
-        measures.append(Measure(item.full_name, options, metric.version, label))
+        reads_labels = "labels" in metric.needs
+        measures.append(Measure(item.full_name, options, metric.version, label, reads_labels))
     return list({(m.name, str(m.options)): m for m in measures}.values())
 
 
 def _distinct(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return list({_digest(row): row for row in rows}.values())
-
-
-def _model(item: Item, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a cell that tell its model."""
-    target = item.load()
-    options = resolve(item.name, target, given)
-    nets = [value for value in options.values() if isinstance(value, str) and "." in value]  # a plugin's own
-    return {
-        "model": item.full_name,
-        "model_options": options,
-        "model_source": _digest([item.origin, source_hash(*modules_of(target), *nets, *ENGINE)]),
-        "role": item.entry.role,
-        "label": _label(item, options),
-    }
-
-
-def _label(item: Item, options: Mapping[str, Any]) -> str:
-    """Return a name with the options that differ from their defaults, as a person would write it."""
-    defaults = option_model(item.load()).model_fields
-    changed = {k: v for k, v in options.items() if v != defaults[k].get_default()}
-    whole = {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in changed.items()}
-    return str(Call(item.name, whole))
-
-
-def _controls(catalog: Catalog, asked: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the floors and ceilings of the asked models: of the same size, built of the same parts.
-
-    A control takes over every option that it shares by name with a model; each combination is a row.
-    """
-    found = []
-    for item in catalog.items("model"):
-        if (
-            item.plugin.dist != OWN
-            or item.entry.role == "model"
-            or item.full_name in {m["model"] for m in asked}
-        ):
-            continue
-        own = option_model(item.load()).model_fields
-        shared = [{k: v for k, v in m["model_options"].items() if k in own} for m in asked]
-        most = max(len(options) for options in shared)
-        found += [_model(item, options) for options in shared if len(options) == most]
-    return found
-
-
-def _dataset(item: Item, call: Call, budget: Budget) -> dict[str, Any]:
-    """Return the fields of a cell that tell its data."""
-    factory = item.load()
-    options = resolve(call.name, factory, call.options)
-    if "size" in options and "size" not in call.options and budget.size is not None:
-        options = resolve(call.name, factory, {**call.options, "size": budget.size})
-    fingerprint = factory(**options).fingerprint
-    return {
-        "dataset": item.full_name,
-        "dataset_options": options,
-        "dataset_label": _label(item, options),
-        "fingerprint": fingerprint,
-    }
-
-
-def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return list({digest(row): row for row in rows}.values())

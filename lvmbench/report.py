@@ -12,9 +12,11 @@ from typing import Any
 from tabulate import tabulate
 
 from lvmbench.aggregate import Attributes, Group, Row, groups
+from lvmbench.capture import capture, models_of, questions_of, shared
+from lvmbench.cards import MAIN, Cards
 from lvmbench.catalog import Catalog
 from lvmbench.records import Stored
-from lvmbench.tables import Cards, Table, attribute_table, model_table, pair_table, pairs_of
+from lvmbench.tables import Table, attribute_table, model_table, pair_table, pairs_of
 
 WIDTH = 100
 WHOLE = (
@@ -30,26 +32,34 @@ WHOLE = (
 )
 
 
-def report(stored: Sequence[Stored], catalog: Catalog, fmt: str = "simple", by: str = "both") -> str:
-    """Return the tables of records: by model, attribute, both, or pair; all figures in one for csv and json."""
+def report(
+    stored: Sequence[Stored], catalog: Catalog, fmt: str = "simple", by: str = "both", show: str = MAIN
+) -> str:
+    """Return the tables of records: by model, attribute, both, or pair; all figures in one for csv and json.
+
+    ``show`` names the metrics that text shows: the main ones, those of a family, or all.
+
+    Raises:
+        UsageError: if there is no such family.
+    """
     cards = Cards(catalog)
     found = groups(stored)
     if fmt in ("csv", "json"):
         lines = [line for group in found for line in _lines(group, cards, by)]
         return json.dumps(lines, indent=1) if fmt == "json" else _csv(lines)
-    return "\n\n".join(_text(group, cards, fmt, by) for group in found)
+    return "\n\n".join(_text(group, cards, fmt, by, show) for group in found)
 
 
-def _text(group: Group, cards: Cards, fmt: str, by: str) -> str:
+def _text(group: Group, cards: Cards, fmt: str, by: str, show: str) -> str:
     tables = []
     if by in ("model", "both"):
-        tables.append(model_table(group, cards, fmt))
+        tables.append(model_table(group, cards, fmt, show))
     if by in ("attribute", "both"):
-        tables.append(attribute_table(group, [m for m in group.metrics if cards[m].headline], cards, fmt))
+        tables.append(attribute_table(group, cards, fmt, show))
     if by == "pair":
         if not pairs_of(group):
             return f"{heading(group)}\n\nno pair: there is but one model"
-        tables.append(pair_table(group, cards, fmt))
+        tables.append(pair_table(group, cards, fmt, show))
     drawn = [_draw(table, fmt) for table in tables if table.rows]
     return "\n\n".join([heading(group), *drawn])
 
@@ -127,6 +137,31 @@ def _lines(group: Group, cards: Cards, by: str) -> Iterator[dict[str, Any]]:
                     "unit": cards[metric].unit,
                     "better": cards[metric].better,
                 }
+    if by != "pair" and any(row.role == "ceiling" for row in group.rows):
+        yield from _captures(group, cards, by)
+
+
+def _captures(group: Group, cards: Cards, by: str) -> Iterator[dict[str, Any]]:
+    """Yield the capture of every model: of each attribute, and the mean over those that all models have."""
+    asked = list(questions_of(group, cards, group.metrics))
+    common = shared(group, asked)
+    wanted = [(f"all of {len(common)}", common)] if by != "attribute" and common else []
+    if by != "model":
+        wanted += [(q.attribute or q.metric, [q]) for q in asked]
+    for row in models_of(group):
+        for name, questions in wanted:
+            yield {
+                "dataset": group.data,
+                "budget": group.budget["name"],
+                "device": group.device,
+                "model": row.label,
+                "role": row.role,
+                "metric": "capture",
+                "attribute": name,
+                **asdict(capture(group, row, questions)),
+                "unit": "",
+                "better": "higher",
+            }
 
 
 def _rows(group: Group, by: str) -> Iterator[tuple[Row, Row | None]]:

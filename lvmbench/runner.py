@@ -152,7 +152,7 @@ def tasks_of(planned: Plan, store: Store, device: str, rerun: Rerun = "missing")
         had = _had(store.read(cell.fit_key), rerun)
         if had is None:
             continue
-        missing = tuple(m for m in planned.measures if m.key(cell) not in had)
+        missing = tuple(m for m in planned.measures_of(cell) if m.key(cell) not in had)
         if missing:
             attempt = store.attempt(cell.fit_key)
             where = str(store.path.absolute()), str(attempt.absolute())
@@ -237,7 +237,7 @@ def gather(planned: Plan, store: Store) -> Results:
     stored: list[Stored] = []
     problems: list[str] = []
     for cell in planned.cells:
-        keys = {m.key(cell) for m in planned.measures}
+        keys = {m.key(cell) for m in planned.measures_of(cell)}
         reading = store.read(cell.fit_key)
         problems += reading.problems
         own = [_only(s, keys, cell) for s in reading.stored]

@@ -43,13 +43,18 @@ def bootstrap_weights(keys: Sequence[int], replicates: int = REPLICATES) -> Tens
     set and for every model, which makes replicates paired (Chamandy et al. 2012). Replicate r of a key is a
     hash of (key, r), sent through the inverse of Poisson's distribution.
     """
-    key = np.asarray(keys, dtype=np.int64).astype(np.uint64)
+    key = np.asarray(keys, dtype=np.int64)
     counter = np.arange(1, replicates + 1, dtype=np.uint64) * _ODD
     weights = np.empty((replicates, len(key)), dtype=np.float32)
     for r, c in enumerate(counter):  # one replicate at a time fits the cache
-        uniform = (_mixed(key + c) >> np.uint64(11)) * 2.0**-53
-        weights[r] = np.searchsorted(_POISSON, uniform, side="right")
+        weights[r] = np.searchsorted(_POISSON, hashed_uniform(key, c), side="right")
     return torch.from_numpy(weights)
+
+
+def hashed_uniform(keys: NDArray[np.int64], counter: np.uint64) -> NDArray[np.float64]:
+    """Return the uniform number in [0, 1) of each key under a counter, the same wherever it is asked: [N] -> [N]."""
+    bits = _mixed(keys.astype(np.uint64) + counter) >> np.uint64(11)
+    return bits.astype(np.float64) * 2.0**-53
 
 
 def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,15 +10,15 @@ from statistics import fmean
 
 from lvmbench.aggregate import Attributes, Figure, Group, Row
 from lvmbench.api import Metric
-from lvmbench.calls import parse_calls
-from lvmbench.catalog import Catalog
-from lvmbench.errors import PluginError
+from lvmbench.capture import capture, models_of, questions_of, shared
+from lvmbench.cards import ALL, MAIN, Cards
 from lvmbench.statistics import holm
 
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 BOLD = {"github": "**{}**", "pipe": "**{}**", "html": "<b>{}</b>", "unsafehtml": "<b>{}</b>"}
-UNKNOWN = Metric(lambda ev: math.nan, better="neither")
+FACTS = ("dims", "parameters", "fit s", "converged")
 ALPHA = 0.05
+ROUNDING = 1e-9  # what double precision leaves of a number that is exact
 
 
 @dataclass(frozen=True)
@@ -32,51 +31,59 @@ class Table:
     notes: list[str]
 
 
-class Cards:
-    """The cards of metrics by the label under which they were measured."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self.catalog = catalog
-        self.known: dict[str, Metric] = {}
-
-    def __getitem__(self, label: str) -> Metric:
-        if label not in self.known:
-            name = parse_calls(label)[0].name
-            same = [item for item in self.catalog.items("metric") if item.name == name]
-            with contextlib.suppress(PluginError):  # its plugin is gone; its numbers are not
-                self.known[label] = same[0].load() if same else UNKNOWN
-        return self.known.get(label, UNKNOWN)
-
-
-def model_table(group: Group, cards: Cards, fmt: str) -> Table:
+def model_table(group: Group, cards: Cards, fmt: str, show: str = MAIN) -> Table:
     """Return rows of models and controls, columns of metrics; per-attribute metrics as their mean."""
-    header = ["model", "dims", "parameters", "fit s", "converged"]
-    columns = [[_name(r) for r in group.rows], *_facts(group.rows)]
+    shown = cards.shown(group.metrics, show)
+    header, columns = ["model", *FACTS], [[_name(r) for r in group.rows], *_facts(group.rows)]
+    if show not in (MAIN, ALL):
+        header, columns = header[:2], columns[:2]
+    for title, column in [*_capture_column(group, cards, shown), *_metric_columns(group, cards, fmt, shown)]:
+        header.append(title)
+        columns.append(column)
     several = any(len(row.fits) > 1 for row in group.rows)
-    mark = "bold" if fmt in BOLD else "*"
     notes = [
-        f"±: half of a 95 % interval over {'seeds and ' if several else ''}test pictures; {mark}: best, its paired "
-        "difference from every other model excludes 0"
+        f"±: half of a 95 % interval over {'seeds and ' if several else ''}test pictures; {_mark(fmt)}: best, its "
+        "paired difference from every other model excludes 0",
+        *_options_used(shown, group),
+        *_reasons(group, shown),
     ]
-    notes += _options_used(group)
-    for metric in group.metrics:
+    more = [f for f in cards.families(group.metrics) if f != show]
+    if more and show != ALL:
+        notes.append(f"more of what was measured: lvmbench table --show {', '.join(more)} or all")
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return Table("By model", header, rows, notes)
+
+
+def _metric_columns(
+    group: Group, cards: Cards, fmt: str, shown: Sequence[str]
+) -> Iterator[tuple[str, list[str]]]:
+    for metric in shown:
         attributes = group.common(metric)
         figures = [row.figure(metric, attributes) for row in group.rows]
         if not attributes or not any(f.failed or f.value is not None for f in figures):
             continue  # told below the table
         card = cards[metric]
-        header.append(_header(metric, card, attributes))
         best = group.best(metric, attributes, card.better)
-        columns.append([_cell(f, r is best, fmt) for f, r in zip(figures, group.rows, strict=True)])
-    notes += _reasons(group)
-    rows = [list(row) for row in zip(*columns, strict=True)]
-    return Table("By model", header, rows, notes)
+        cells = [_cell(f, r is best, fmt) for f, r in zip(figures, group.rows, strict=True)]
+        yield _header(metric, card, attributes), cells
 
 
-def _options_used(group: Group) -> list[str]:
+def _capture_column(group: Group, cards: Cards, shown: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the capture of each model over all attributes, where there are controls to measure it by."""
+    asked = shared(group, list(questions_of(group, cards, shown)))
+    if asked and models_of(group):
+        cells = [percent(capture(group, row, asked)) if row.role == "model" else "–" for row in group.rows]
+        yield f"capture\nof {len(asked)}\n% ↑", cells
+
+
+def _mark(fmt: str) -> str:
+    return "bold" if fmt in BOLD else "*"
+
+
+def _options_used(shown: Sequence[str], group: Group) -> list[str]:
     """Return the options under which metrics were taken, where they have any that say something."""
     used: dict[str, list[str]] = {}
-    for metric in group.metrics:
+    for metric in shown:
         scores = [
             s
             for row in group.rows
@@ -84,7 +91,9 @@ def _options_used(group: Group) -> list[str]:
             for (m, _), (s, _) in fit.scores.items()
             if m == metric
         ]
-        told = ", ".join(f"{k} = {v}" for k, v in scores[0].options.items() if v not in (None, "mean"))
+        told = ", ".join(
+            f"{k} = {v}" for k, v in scores[0].options.items() if v not in (None, "mean", "best")
+        )
         if told:
             used.setdefault(told, []).append(metric)
     return [f"{', '.join(metrics)}: {told}" for told, metrics in used.items()]
@@ -123,40 +132,84 @@ def _header(metric: str, card: Metric, attributes: Attributes) -> str:
     return "\n".join(filter(None, [metric, mean, scale]))
 
 
-def attribute_table(group: Group, metrics: Sequence[str], cards: Cards, fmt: str) -> Table:
+def attribute_table(group: Group, cards: Cards, fmt: str, show: str = MAIN) -> Table:
     """Return rows of attributes, columns of models: how well z holds each, between floor and ceiling."""
-    models = [r for r in group.rows if r.role == "model"]
-    ceilings = [r.label for r in group.rows if r.role == "ceiling"]
-    floors = [r.label for r in group.rows if r.role == "floor"]
+    shown = cards.shown(group.metrics, show)
+    metrics = cards.headlines(shown) if show == MAIN else shown
+    models, captured = [r for r in group.rows if r.role == "model"], _bracketed(group)
+    sizes = sorted({r.size or 0 for r in captured})
+    asked = {(q.metric, q.attribute): q for q in questions_of(group, cards, metrics)}
     lines = []
+    for metric, attribute in _measured(group, metrics):
+        question = asked.get((metric, attribute))
+        shares = [percent(capture(group, r, [question])) if question else "–" for r in captured if asked]
+        lines.append(_attribute_line(group, models, sizes, metric, attribute, cards, fmt) + shares)
+    floors = [f"floor\nof {size}" if len(sizes) > 1 else "floor" for size in sizes]
+    header = ["attribute", "metric", "chance", *floors, *(r.label for r in models), "ceiling"]
+    header += [f"{r.label}\ncapture %" for r in captured if asked]
+    return Table("By attribute", header, lines, list(_attribute_notes(group, metrics, cards)))
+
+
+def _bracketed(group: Group) -> list[Row]:
+    """Return the models that have a floor of their size."""
+    sizes = {r.size for r in _floors(group)}
+    return [r for r in models_of(group) if r.size in sizes]
+
+
+def _measured(group: Group, metrics: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Yield the metrics and attributes of which any row has a value."""
     for metric in metrics:
-        card = cards[metric]
         for attribute in group.attributes(metric):
-            key: Attributes = (attribute,)
-            if not any(r.sample(metric, key) for r in group.rows):
-                continue
-            best = group.best(metric, key, card.better)
-            floor, ceiling = (of(metric, key, card.better) for of in (group.floor, group.ceiling))
-            cells = [_cell(r.figure(metric, key), r is best, fmt) for r in models]
-            lines.append(
-                [
-                    attribute or metric,
-                    f"{metric} {ARROWS[card.better]}",
-                    _cell(floor.figure(metric, key), False, fmt) if floor else "–",
-                    *cells,
-                    _cell(ceiling.figure(metric, key), False, fmt) if ceiling else "–",
-                ]
-            )
-    header = ["attribute", "metric", "floor", *(r.label for r in models), "ceiling"]
-    notes = []
-    if floors:
-        notes.append(f"floor: the better of {', '.join(floors)} on the test pictures, attribute by attribute")
-    if ceilings:
-        notes.append(f"ceiling: {' or '.join(ceilings)}, which saw the labels")
-    chance = [f"{m} {cards[m].chance:g}" for m in metrics if cards[m].chance is not None]
-    if chance:
-        notes.append(f"a code without information scores: {', '.join(chance)}")
-    return Table("By attribute", header, lines, notes)
+            if attribute and any(r.sample(metric, (attribute,)) for r in group.rows):
+                yield metric, attribute
+
+
+def _attribute_line(
+    group: Group,
+    models: Sequence[Row],
+    sizes: Sequence[int],
+    metric: str,
+    attribute: str | None,
+    cards: Cards,
+    fmt: str,
+) -> list[str]:
+    key: Attributes = (attribute,)
+    card = cards[metric]
+    best = group.best(metric, key, card.better)
+    anchors = [group.floor(metric, key, card.better, size) for size in sizes]
+    chance, ceiling = group.chance(metric, key), group.ceiling(metric, key, card.better)
+    return [
+        attribute or metric,
+        f"{metric} {ARROWS[card.better]}",
+        *(_cell(r.figure(metric, key), False, fmt) if r else "–" for r in (chance, *anchors)),
+        *(_cell(r.figure(metric, key), r is best, fmt) for r in models),
+        _cell(ceiling.figure(metric, key), False, fmt) if ceiling else "–",
+    ]
+
+
+def _floors(group: Group) -> list[Row]:
+    return [r for r in group.rows if r.role == "floor"]
+
+
+def _attribute_notes(group: Group, metrics: Sequence[str], cards: Cards) -> Iterator[str]:
+    if floors := _floors(group):
+        names = ", ".join(dict.fromkeys(r.label for r in floors))
+        yield (
+            f"floor: the better of {names} on the test pictures, attribute by attribute, of as many numbers as the "
+            "code of the model has variables"
+        )
+    if ceilings := [r.label for r in group.rows if r.role == "ceiling"]:
+        yield f"ceiling: {' or '.join(ceilings)}, which saw the labels"
+    if permuted := [r.label for r in group.rows if r.labels == "permuted"]:
+        yield f"chance: {', '.join(permuted)}: what the metric gives a code that knows nothing of the label"
+    told = [f"{m} {cards[m].chance:g}" for m in metrics if cards[m].chance is not None]
+    if told:
+        yield f"a code without information scores, by the metric's definition: {', '.join(told)}"
+    if floors and ceilings and cards.headlines(metrics):
+        yield (
+            "capture: (value - floor) / (ceiling - floor): 0 % is the floor, 100 % the ceiling; n/a where the ceiling "
+            "hardly rises above the floor, which then holds the attribute already"
+        )
 
 
 def pairs_of(group: Group) -> list[tuple[Row, Row]]:
@@ -164,24 +217,24 @@ def pairs_of(group: Group) -> list[tuple[Row, Row]]:
     return list(combinations([row for row in group.rows if row.role == "model"], 2))
 
 
-def pair_table(group: Group, cards: Cards, fmt: str) -> Table:
+def pair_table(group: Group, cards: Cards, fmt: str, show: str = MAIN) -> Table:
     """Return rows of pairs of models, columns of metrics: the second's value minus the first's."""
     pairs = pairs_of(group)
     header, columns = ["difference"], [[f"{b.label} - {a.label}" for a, b in pairs]]
-    for metric in group.metrics:
+    shown = cards.shown(group.metrics, show)
+    for metric in shown:
         attributes = group.common(metric)
         figures = [b.difference(a, metric, attributes) for a, b in pairs] if attributes else []
         if any(f.value is not None for f in figures):
             header.append(_header(metric, cards[metric], attributes))
             sure = _sure(figures)
             columns.append([_cell(f, f in sure, fmt) for f in figures])
-    mark = "bold" if fmt in BOLD else "*"
     several = all(len(row.fits) > 1 for pair in pairs for row in pair)
     over = "seeds and test pictures" if several else "test pictures alone: another seed may differ by more"
     notes = [
-        f"±: half of a 95 % interval of the paired difference, over {over}; {mark}: it is not 0 (p < {ALPHA:g} after "
-        "Holm's correction over the pairs)",
-        *_reasons(group),
+        f"±: half of a 95 % interval of the paired difference, over {over}; {_mark(fmt)}: it is not 0 "
+        f"(p < {ALPHA:g} after Holm's correction over the pairs)",
+        *_reasons(group, shown),
     ]
     return Table("By pair", header, [list(row) for row in zip(*columns, strict=True)], notes)
 
@@ -195,7 +248,7 @@ def _sure(figures: Sequence[Figure]) -> list[Figure]:
 
 def _cell(figure: Figure, best: bool, fmt: str) -> str:
     if figure.value is None:
-        return "failed" if figure.failed else "n/a"
+        return "failed" if figure.failed else "n/a" if figure.reason else "–"
     text = number(figure)
     if not best:
         return text
@@ -208,24 +261,35 @@ def number(figure: Figure) -> str:
     if figure.low is None or figure.high is None:
         return f"{value:.4g} ±–"
     half = (figure.high - figure.low) / 2
-    if half <= 0:
-        return f"{value:.4g} ±0"
+    if half <= ROUNDING:
+        return f"{value if abs(value) > ROUNDING else 0:.4g} ±0"
     digits = min(4, max(0, 1 - math.floor(math.log10(half) + 0.3)))
     return f"{value:,.{digits}f} ±{half:,.{digits}f}"
 
 
-def _reasons(group: Group) -> list[str]:
+def percent(figure: Figure) -> str:
+    """Return a share as a percentage with half of its interval."""
+    if figure.value is None:
+        return "n/a"
+    if figure.low is None or figure.high is None:
+        return f"{100 * figure.value:.0f} ±–"
+    return f"{100 * figure.value:.0f} ±{50 * (figure.high - figure.low):.0f}"
+
+
+def _reasons(group: Group, shown: Sequence[str]) -> list[str]:
     """Return why numbers are missing: a line a reason, naming rows and metrics, failures first."""
     told: dict[tuple[bool, str], dict[str, dict[str, None]]] = {}
     for row in group.rows:
-        for metric in group.metrics or ("",):
+        for metric in shown or ("",):
             whole = row.figure(metric, group.common(metric) or group.attributes(metric))
             for gap in [whole] if whole.value is None else row.gaps(metric, group.attributes(metric)):
+                if not gap.reason:
+                    continue
                 where = told.setdefault((gap.failed, gap.reason), {})
                 where.setdefault(_name(row), {})[metric] = None
     notes = []
     for (failed, reason), rows in sorted(told.items(), key=lambda item: not item[0][0]):
         metrics = list(dict.fromkeys(m for found in rows.values() for m in found))
-        what = "every metric" if len(metrics) == len(group.metrics) else ", ".join(metrics)
+        what = "every metric" if len(metrics) == len(shown) else ", ".join(metrics)
         notes.append(f"{'failed' if failed else 'n/a'}: {', '.join(rows)}: {what}: {reason}")
     return notes

@@ -25,6 +25,7 @@ from lvmbench.api import (
     Budget,
     Dataset,
     Estimate,
+    HasCodes,
     Metric,
     Schema,
     Split,
@@ -164,7 +165,7 @@ def _learns(model: Any, schema: Schema, x: Tensor) -> Iterator[str]:
 
 
 def _encodes(model: Any, schema: Schema, x: Tensor) -> Iterator[str]:
-    if "codes" not in capabilities(model):
+    if not isinstance(model, HasCodes):
         return
     codes, again, alone = model.encode(x), model.encode(x), model.encode(x[:1])
     if codes.ndim != 2 or len(codes) != len(x):
@@ -203,7 +204,7 @@ def _has_density(model: Any, schema: Schema, x: Tensor) -> Iterator[str]:
 
 
 def _round_trips(model: Any, other: Any, x: Tensor) -> Iterator[str]:
-    if not hasattr(model, "state_dict") or "codes" not in capabilities(model):
+    if not (hasattr(model, "state_dict") and hasattr(model, "encode")):
         return
     other.load_state_dict(model.state_dict())
     if isinstance(other, torch.nn.Module):

@@ -11,7 +11,11 @@ THRESHOLD = 0.01
 
 
 @metric(
-    better="neither", unit="dims", needs=("codes",), paper="Burda et al. 2016, arXiv 1509.00519, section 5"
+    better="neither",
+    unit="dims",
+    needs=("codes",),
+    paper="Burda et al. 2016, arXiv 1509.00519, section 5",
+    family="latents",
 )
 def active_units(ev: Evaluation, *, view: str = "mean") -> Estimate:
     """Return the number of dimensions with Var_x(E[z|x]) > 0.01 over the test rows."""

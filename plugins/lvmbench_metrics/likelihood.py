@@ -20,6 +20,7 @@ from lvmbench import bits_per_dim as to_bits
     unit="nats",
     needs=("log_weights",),
     paper="Kingma & Welling 2014, arXiv 1312.6114, eq. 3",
+    family="likelihood",
 )
 def elbo(ev: Evaluation) -> Estimate:
     """Return E_q[log p(x, z) - log q(z|x)], a lower bound on log p(x): nats."""
@@ -27,7 +28,11 @@ def elbo(ev: Evaluation) -> Estimate:
 
 
 @metric(
-    better="higher", unit="nats", needs=("log_weights",), paper="Burda et al. 2016, arXiv 1509.00519, eq. 8"
+    better="higher",
+    unit="nats",
+    needs=("log_weights",),
+    paper="Burda et al. 2016, arXiv 1509.00519, eq. 8",
+    family="likelihood",
 )
 def iw_bound(ev: Evaluation, *, k: int | None = None) -> Estimate:
     """Return log (1/K) sum_k w_k, a bound that tightens with K (the budget's draws where None): nats."""
@@ -39,6 +44,7 @@ def iw_bound(ev: Evaluation, *, k: int | None = None) -> Estimate:
     unit="nats",
     needs=("log_weights",),
     paper="Alemi et al. 2018, arXiv 1711.00464, eq. 7",
+    family="likelihood",
 )
 def rate(ev: Evaluation) -> Estimate:
     """Return E_q[log q(z|x) - log p(z)]: nats."""
@@ -50,19 +56,26 @@ def rate(ev: Evaluation) -> Estimate:
     unit="nats",
     needs=("log_weights",),
     paper="Alemi et al. 2018, arXiv 1711.00464, eq. 6",
+    family="likelihood",
+    main=False,
 )
 def distortion(ev: Evaluation) -> Estimate:
     """Return -E_q[log p(x|z)]: nats."""
     return _estimate(_part(ev, "distortion"))
 
 
-@metric(better="higher", unit="nats", needs=("log_prob",))
+@metric(better="higher", unit="nats", needs=("log_prob",), family="likelihood", main=False)
 def log_likelihood(ev: Evaluation) -> Estimate:
     """Return log p(x) where the model knows it exactly: nats."""
     return _estimate(ev.shared(_log_prob))
 
 
-@metric(better="lower", unit="bits/dim", paper="Theis et al. 2016, arXiv 1511.01844, section 3.1")
+@metric(
+    better="lower",
+    unit="bits/dim",
+    paper="Theis et al. 2016, arXiv 1511.01844, section 3.1",
+    family="likelihood",
+)
 def bits_per_dim(ev: Evaluation, *, k: int | None = None) -> Estimate:
     """Return bits per pixel value, from exact log p(x) or else from the bound at K draws: bits/dim."""
     return _estimate(to_bits(ev.schema, _best_log_density(ev, k)))

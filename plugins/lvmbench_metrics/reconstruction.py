@@ -15,13 +15,20 @@ C1, C2 = 0.01**2, 0.03**2  # Wang et al. 2004: K1 = .01, K2 = .03, data range 1
 CEILING_DB = 100.0  # a reconstruction without error would be infinite, and so would every mean with it
 
 
-@metric(better="lower", needs=("codes", "decoder"), bounds=(0, 1))
+@metric(better="lower", needs=("codes", "decoder"), bounds=(0, 1), family="reconstruction", main=False)
 def mse(ev: Evaluation) -> Estimate:
     """Return the mean squared error of the decoder's mean at the posterior mean, pixels in [0, 1]."""
     return Estimate.of_rows(ev.shared(_fidelity)[0])
 
 
-@metric(better="higher", unit="dB", needs=("codes", "decoder"), bounds=(0, CEILING_DB))
+@metric(
+    better="higher",
+    unit="dB",
+    needs=("codes", "decoder"),
+    bounds=(0, CEILING_DB),
+    family="reconstruction",
+    main=False,
+)
 def psnr(ev: Evaluation) -> Estimate:
     """Return the mean over pictures of -10 log10(MSE), at most 100: dB."""
     floor = 10 ** (-CEILING_DB / 10)
@@ -33,6 +40,7 @@ def psnr(ev: Evaluation) -> Estimate:
     needs=("codes", "decoder"),
     bounds=(-1, 1),
     paper="Wang et al. 2004, 10.1109/TIP.2003.819861",
+    family="reconstruction",
 )
 def ssim(ev: Evaluation) -> Estimate:
     """Return the structural similarity with an 11×11 gaussian window, mean over channels."""

@@ -31,6 +31,9 @@ _MODELS = {
     "made": ("autoregressive:MADE", "autoregressive, exact log p(x), and no z"),
 }
 _CONTROLS = {
+    "pixels": Entry("lvmbench_models.naive:Pixels", "raw pixels, averaged down", role="control"),
+    "gender-only": Entry("lvmbench_models.naive:AttributeOnly", "what gender alone tells", role="control"),
+    "majority": Entry("lvmbench_models.naive:Majority", "nothing: the commonest class", role="control"),
     "pca": Entry("lvmbench_models.pca:PCA", "probabilistic PCA, exact log p(x)", role="floor"),
     "random-encoder": Entry(
         "lvmbench_models.controls:RandomEncoder", "the VAE's encoder before training", role="floor"

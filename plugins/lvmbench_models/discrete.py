@@ -43,6 +43,7 @@ class Discrete(lvmbench.VAE):
         if coldest > temperature:
             raise UsageError(f"coldest={coldest:g} is over temperature={temperature:g}, from which it falls.")
         super().__init__(schema, latent_dim=groups * classes, net=net)
+        self.latents = groups
         self.groups, self.classes, self.temperature, self.coldest = groups, classes, temperature, coldest
 
     def prior(self) -> FlatOneHot:

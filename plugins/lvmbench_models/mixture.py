@@ -161,6 +161,7 @@ class GaussianMixture(nn.Module):
     def __init__(self, schema: Schema, *, components: Annotated[int, Ge(1)] = 16) -> None:
         super().__init__()
         self.schema, self.components = schema, components
+        self.latents = 1  # one categorical variable
         self.log_pi: Tensor
         self.means: Tensor
         self.variances: Tensor

@@ -11,7 +11,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from lvmbench import Budget, LvmbenchError, NotApplicable, Schema, Split, gaussian
+from lvmbench import Budget, NotApplicable, Schema, Split, gaussian
 from lvmbench_models.rows import DEQUANTISATION, GREY_LEVEL, rows_of
 from lvmbench_models.spectrum import leading
 
@@ -40,9 +40,7 @@ class PCA(nn.Module):
         """Take the leading eigenvectors of the pictures' covariance, and the mean of the eigenvalues left."""
         d, q, n = self.schema.dims, self.latent_dim, len(train)
         if q >= min(d, n):
-            raise LvmbenchError(
-                f"pca: latent_dim={q} must be under the {n} training rows and {d} pixel values."
-            )
+            raise NotApplicable(f"{q} components of {n} training rows and {d} pixel values")
         rows = rows_of(self.schema, train, self.centre.device)
         found = leading(rows, q, torch.Generator().manual_seed(seed))
         extra = DEQUANTISATION if self.schema.pixels == "gaussian" else 0.0

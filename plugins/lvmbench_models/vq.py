@@ -46,6 +46,7 @@ class VQVAE(lvmbench.Autoencoder):
                 f"{'there are more groups than dimensions' if groups > latent_dim else 'it is no multiple of them'}."
             )
         super().__init__(schema, latent_dim=latent_dim, net=net)
+        self.latents = groups
         self.codes, self.groups, self.beta, self.decay = codes, groups, beta, decay
         self.codebook: Tensor
         self.counts: Tensor

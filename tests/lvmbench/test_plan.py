@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,6 +35,52 @@ def test_controls_take_over_the_size_of_the_models(catalog):
     floors = {(c.model, c.model_options["latent_dim"]) for c in planned.cells if c.role == "floor"}
     assert floors == {(f"lvmbench:{m}", d) for m in ("pca", "random-encoder") for d in (4, 8)}
     assert sum(c.role == "ceiling" for c in planned.cells) == 1
+
+
+def test_floors_have_as_many_numbers_as_the_code_has_variables(catalog):
+    planned = plan(spec(models="discrete(groups=5,classes=3)"), catalog)
+    floors = {(c.model, c.model_options["latent_dim"]) for c in planned.cells if c.role == "floor"}
+    assert floors == {("lvmbench:pca", 5), ("lvmbench:random-encoder", 5)}
+
+
+def test_the_first_model_is_scored_once_more_on_permuted_labels_by_what_reads_labels(catalog):
+    planned = plan(spec(models="made,vae,beta-vae", metrics="elbo,auroc"), catalog)
+    (told,) = {(c.label, c.role) for c in planned.cells if c.labels == "permuted"}
+    assert told == ("vae, labels permuted", "control")
+    cell = next(c for c in planned.cells if c.labels == "permuted")
+    base = next(c for c in planned.cells if c.label == "vae")
+    assert cell.fit_key == base.fit_key  # nothing is trained for it
+    assert [m.label for m in planned.measures_of(cell)] == ["auroc"]
+    assert [m.label for m in planned.measures_of(base)] == ["elbo", "auroc"]
+    auroc = planned.measures[1]
+    assert auroc.key(cell) != auroc.key(base)
+
+
+def test_without_a_metric_that_reads_labels_there_is_nothing_to_permute(catalog):
+    planned = plan(spec(models="vae", metrics="elbo"), catalog)
+    assert {c.labels for c in planned.cells} == {"given"}
+
+
+def test_a_control_that_the_data_do_not_allow_is_left_out(catalog):
+    def models(dataset):
+        return {c.model for c in plan(spec(models="vae(net=mlp)", dataset=dataset), catalog).cells}
+
+    assert models("faces") - models("stripes") == {"lvmbench:gender-only"}
+
+
+def test_raw_pixels_have_their_size_in_their_name(catalog):
+    assert "pixels(size=8)" in labels(plan(spec(models="vae"), catalog))
+
+
+def test_a_run_takes_a_metric_with_its_further_options(catalog):
+    item = catalog.get("metric", "lvmbench:ami")
+    also = replace(item, entry=replace(item.entry, also=({"k": 5},)))
+    known = SimpleNamespace(
+        items=lambda noun: [also] if noun == "metric" else catalog.items(noun),
+        get=lambda noun, name: also if noun == "metric" else catalog.get(noun, name),
+    )
+    planned = plan(spec(models="vae", metrics="default", controls=False), known)
+    assert [(m.label, m.options["k"]) for m in planned.measures] == [("ami", 16), ("ami(k=5)", 5)]
 
 
 def test_a_control_that_is_asked_for_is_not_added_again(catalog):

@@ -198,10 +198,11 @@ def test_controls_never_win(keep, catalog):
 
 def test_an_attribute_stands_between_the_better_floor_and_the_ceiling(keep, catalog):
     records = [
-        record("vae", scores=[score(value=0.8)]),
-        record("pca", role="floor", scores=[score(value=0.7)]),
-        record("random-encoder", role="floor", scores=[score(value=0.6)]),
-        record("supervised", role="ceiling", scores=[score(value=0.95)]),
+        record("vae", scores=[score(value=0.8)], code_dims=16),
+        record("pca", role="floor", scores=[score(value=0.7)], code_dims=16),
+        record("random-encoder", role="floor", scores=[score(value=0.6)], code_dims=16),
+        record("pca(latent_dim=99)", role="floor", scores=[score(value=0.79)], code_dims=99),
+        record("supervised", role="ceiling", scores=[score(value=0.95)], code_dims=64),
     ]
     text = report(keep(*records), catalog, by="attribute")
     line = next(line for line in text.splitlines() if line.startswith("Male"))
@@ -210,7 +211,7 @@ def test_an_attribute_stands_between_the_better_floor_and_the_ceiling(keep, cata
         0.8,
         0.95,
     ]
-    assert "a code without information scores: auroc 0.5" in text
+    assert "a code without information scores, by the metric's definition: auroc 0.5" in text
 
 
 def test_a_failed_cell_is_visible_with_its_reason(keep, catalog):

@@ -171,7 +171,7 @@ def test_finished_cells_are_told_to_plugins(strangers, tmp_path):
 def test_a_strangers_model_runs_beside_the_built_in_ones_with_its_metric(bench):
     results = bench("free-bits(net=mlp,nats=2.0),vae(net=mlp)", metrics="code-norm,elbo", controls=True)
     assert {r.status for r in results.records} == {"done"}
-    assert {r.cell["role"] for r in results.records} == {"model", "floor", "ceiling"}
+    assert {r.cell["role"] for r in results.records} == {"model", "floor", "control", "ceiling"}
     assert scores(results)["free-bits(nats=2,net=mlp)", "code-norm", None].value > 0
 
 
@@ -237,3 +237,15 @@ def test_a_tracker_that_fails_stops_nothing(strangers, tmp_path):
     spec = Spec("means", "stripes", "auroc", 1, TINY, controls=False)
     with pytest.warns(UserWarning, match="the tracker is away"):
         assert runner.answer(spec, catalog, runner.Settings(tmp_path, jobs=0)).records
+
+
+def test_permuted_labels_are_a_row_through_the_same_path_for_which_nothing_is_trained(bench, monkeypatch):
+    results = bench("means", controls=True, metrics="auroc,elbo")
+    rows = {r.cell["label"]: r for r in results.records}
+    permuted = rows["means, labels permuted"]
+    assert permuted.fit_key == rows["means"].fit_key
+    assert [s.metric for s in permuted.scores] == ["auroc"]
+    assert rows["means"].scores[0].value > 0.95
+    assert permuted.scores[0].low < 0.5 < permuted.scores[0].high
+    assert bench("means", controls=True, metrics="auroc,elbo").computed == 0
+    assert rows["majority"].scores[0].value == 0.5

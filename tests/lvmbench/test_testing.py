@@ -46,7 +46,7 @@ def test_a_model_that_offers_nothing_is_told():
         def __init__(self, schema):
             pass
 
-    assert "offers none of codes, decoder" in faults(check_model, Nothing)
+    assert "offers none of codes, row_codes, decoder" in faults(check_model, Nothing)
 
 
 def test_a_model_that_cannot_learn_is_told():

@@ -20,7 +20,7 @@ def schema():
         (1, 28, 28),
         "gaussian",
         (
-            Attribute("bright", "binary"),
+            Attribute("Bright", "binary"),
             Attribute("half", "categorical", ("left", "right")),
             Attribute("level", "ordinal", unit="grey levels"),
         ),

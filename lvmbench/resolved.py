@@ -1,0 +1,98 @@
+"""What a name and its options come to: the fields of a cell that tell its model, or its data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from lvmbench.api import Budget, Schema
+from lvmbench.calls import Call
+from lvmbench.catalog import Catalog, Item, modules_of, source_hash
+from lvmbench.errors import NotApplicable, UsageError
+from lvmbench.options import option_model, resolve
+
+ENGINE = tuple(
+    f"lvmbench.{name}"
+    for name in ("training", "randomness", "nets", "vae", "objectives", "pixels", "evaluation")
+)
+
+
+def model_fields(item: Item, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a cell that tell its model."""
+    target = item.load()
+    options = resolve(item.name, target, given)
+    nets = [value for value in options.values() if isinstance(value, str) and "." in value]  # a plugin's own
+    return {
+        "model": item.full_name,
+        "model_options": options,
+        "model_source": digest([item.origin, source_hash(*modules_of(target), *nets, *ENGINE)]),
+        "role": item.entry.role,
+        "label": _label(item, options),
+    }
+
+
+def _label(item: Item, options: Mapping[str, Any]) -> str:
+    """Return a name with the options that differ from their defaults, as a person would write it.
+
+    Those that a class lists in ``named`` are always told.
+    """
+    defaults, named = option_model(item.load()).model_fields, getattr(item.load(), "named", ())
+    changed = {k: v for k, v in options.items() if k in named or v != defaults[k].get_default()}
+    whole = {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in changed.items()}
+    return str(Call(item.name, whole))
+
+
+def dataset_fields(item: Item, call: Call, budget: Budget) -> dict[str, Any]:
+    """Return the fields of a cell that tell its data."""
+    factory = item.load()
+    options = resolve(call.name, factory, call.options)
+    if "size" in options and "size" not in call.options and budget.size is not None:
+        options = resolve(call.name, factory, {**call.options, "size": budget.size})
+    fingerprint = factory(**options).fingerprint
+    return {
+        "dataset": item.full_name,
+        "dataset_options": options,
+        "dataset_label": _label(item, options),
+        "fingerprint": fingerprint,
+    }
+
+
+def schema_of(catalog: Catalog, dataset: Mapping[str, Any]) -> Schema:
+    """Return the schema of a data set that is told by its fields."""
+    schema: Schema = catalog.get("dataset", dataset["dataset"]).load()(**dataset["dataset_options"]).schema
+    return schema
+
+
+def code_size(catalog: Catalog, dataset: Mapping[str, Any], model: Mapping[str, Any]) -> int | None:
+    """Return how many variables a model's code has, None where it has none or tells only once it is fitted.
+
+    The model is built, and encodes a picture, without a number being computed or memory taken. What else goes
+    wrong here goes wrong in its cell as well, and is told there.
+
+    Raises:
+        UsageError: if its constructor refuses options that go ill together.
+        NotApplicable: if its constructor says that it cannot be had of these data.
+    """
+    import torch
+
+    kind = catalog.get("model", model["model"]).load()
+    schema = schema_of(catalog, dataset)
+    try:
+        with torch.device("meta"), torch.no_grad():
+            built = kind(schema, **model["model_options"])
+            width = int(built.encode(torch.zeros(1, *schema.shape)).flatten(1).shape[1])
+            return int(getattr(built, "latents", width))
+    except NotApplicable:
+        raise
+    except UsageError as error:
+        raise UsageError(f"{model['label']}: {error}") from None
+    except (Exception, SystemExit):
+        return None
+
+
+def digest(value: Any) -> str:
+    """Return a name for a value that differs whenever the value does."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
