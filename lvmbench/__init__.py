@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from lvmbench.nets import Net, centre_at, decoder, encoder, start_at
     from lvmbench.objectives import Weights, bounds, elbo, iwae_bound, log_weights, rate_distortion, weigher
     from lvmbench.pixels import bits_per_dim, expected, gaussian, likelihood, mean_picture, observe
+    from lvmbench.report import table
     from lvmbench.runner import Results, load, run
+    from lvmbench.scoring import score
     from lvmbench.training import History, build, fit
     from lvmbench.vae import VAE, Autoencoder, diagonal
 
@@ -61,7 +63,9 @@ _HOME = {
     "lvmbench.objectives": (
         "Weights", "bounds", "elbo", "iwae_bound", "log_weights", "rate_distortion", "weigher",
     ),
+    "lvmbench.report": ("table",),
     "lvmbench.runner": ("Results", "load", "run"),
+    "lvmbench.scoring": ("score",),
     "lvmbench.pixels": ("bits_per_dim", "expected", "gaussian", "likelihood", "mean_picture", "observe"),
     "lvmbench.training": ("History", "build", "fit"),
     "lvmbench.vae": ("Autoencoder", "VAE", "diagonal"),
@@ -120,7 +124,9 @@ __all__ = [
     "observe",
     "rate_distortion",
     "run",
+    "score",
     "start_at",
+    "table",
     "weigher",
 ]
 

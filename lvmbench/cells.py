@@ -158,19 +158,11 @@ def _answer(
         dataset=fitted.dataset,
     )
     with phases("measure"):
-        scores, boots = [], {}
-        for done, measure in enumerate(task.measures):
-            progress("measure", done, len(task.measures))
-            for score, boot in take(
-                ev, catalog.get("metric", measure.name).load(), measure, measure.key(cell)
-            ):
-                scores.append(score)
-                if boot is not None:
-                    boots[f"{measure.label}/{score.attribute or ''}"] = boot.float().cpu()
+        scores, boots = measured(ev, task, catalog, progress)
     answered = replace(
         record,
         status="done",
-        scores=tuple(scores),
+        scores=scores,
         converged=fitted.history.converged,
         parameters=_parameters(fitted.model),
         code_dims=_dims(ev),
@@ -180,6 +172,21 @@ def _answer(
         **fitted.made,
     )
     return answered, boots
+
+
+def measured(
+    ev: Evaluation, task: Task, catalog: Catalog, progress: Progress
+) -> tuple[tuple[Score, ...], dict[str, Tensor]]:
+    """Return the scores of a task, and their bootstrap replicates as they are stored: [R] each."""
+    scores, boots = [], {}
+    for done, measure in enumerate(task.measures):
+        progress("measure", done, len(task.measures))
+        metric = catalog.get("metric", measure.name).load()
+        for score, boot in take(ev, metric, measure, measure.key(task.cell)):
+            scores.append(score)
+            if boot is not None:
+                boots[f"{measure.label}/{score.attribute or ''}"] = boot.float().cpu()
+    return tuple(scores), boots
 
 
 def _fitted(task: Task, catalog: Catalog, store: Store, phases: Phases, progress: Progress) -> Fitted:

@@ -198,9 +198,9 @@ def _print(results: Results, catalog: Any, fmt: str, by: str, show: str) -> None
         click.echo(f"lvmbench: not read: {problem}", err=True)
 
 
-def _finish(results: Results, folder: Path) -> None:
+def _finish(results: Results, folder: Path | None) -> None:
     """Say in the last line how it went, and leave with the exit code that says the same."""
-    cells = len({r.fit_key for r in results.records})
+    cells = len({(r.fit_key, r.cell["labels"]) for r in results.records})
     if failed := results.failed:
         first = failed[0]
         reason = first.reason or next(s.reason for s in first.scores if s.status == "failed")
@@ -215,7 +215,9 @@ def _finish(results: Results, folder: Path) -> None:
         if results.computed
         else f"all {cells} cells were there"
     )
-    click.echo(f"lvmbench: {what}; results in {folder}", err=True)
+    click.echo(
+        f"lvmbench: {what}; {f'results in {folder}' if folder else 'nothing kept (--results)'}", err=True
+    )
 
 
 @lvmbench.command("list")
@@ -268,6 +270,76 @@ def table(results: Path | None, fmt: str, by: str, show: str | None) -> None:
             f"{folder}: no records here yet. Run `lvmbench run`, or name a folder with --results."
         )
     _print(Results(reading.stored, reading.problems), Catalog.discover(), fmt, by, show or "main")
+
+
+@lvmbench.command()
+@click.argument("codes", type=click.Path(path_type=Path))
+@click.argument("labels", type=click.Path(path_type=Path))
+@click.option("--splits", metavar="COLUMN", help="Column of train, val, test (or 0, 1, 2).  [default: drawn]")
+@click.option(
+    "--groups", metavar="COLUMN", help="Column of identities: none is in two splits that are drawn."
+)
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    metavar="COLUMN=KIND",
+    help="binary, categorical, ordinal, number, skip, or classes in their order: size=small,mid,large. "
+    "May be given again.",
+)
+@click.option(
+    "--metrics",
+    default="default",
+    shell_complete=_complete("metric"),
+    help="Metrics with options.  [default: all built in that read codes or labels]",
+)
+@click.option("--seeds", default="3", show_default=True, help="A number of seeds, or a list such as 3,7,11.")
+@click.option("--name", help="What the tables call the codes.  [default: the name of the file]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:1.")
+@click.option("--results", type=click.Path(path_type=Path), help="Keep the records in this folder.")
+@format_option
+@by_option
+@show_option
+def score(codes: Path, labels: Path, **given: Any) -> None:
+    """Score CODES of any origin against LABELS of the same rows, and print the tables.
+
+    CODES is a .npy, .npz, .safetensors, .csv or .parquet file of numbers, a row a picture; LABELS a .csv or
+    .parquet file with a line of names. Two different values in a column are yes or no (the greater is yes),
+    words are classes, whole numbers of up to 20 values are classes, other numbers quantities; empty cells, NA,
+    NaN and null are missing. What is no attribute is left out and told: a column of one value, of another word
+    in every row, of dates.
+    """
+    from lvmbench.catalog import Catalog
+    from lvmbench.files import read_codes, read_table
+    from lvmbench.given import given as held
+    from lvmbench.progress import Console
+    from lvmbench.scoring import score_given
+
+    _check_format(given["fmt"])
+    seeds, kinds = _seeds(given["seeds"]), dict(map(_kind, given["kinds"]))
+    where = str(codes), str(labels)
+    columns = {name: given[name] for name in ("splits", "groups")}
+    found = held(read_codes(codes), read_table(labels), kinds=kinds, where=where, **columns)
+    asked = (
+        given["metrics"],
+        seeds,
+        given["name"] or codes.stem,
+        labels.stem,
+        given["results"],
+        given["device"],
+    )
+    with Console() as console:
+        results = score_given(found, *asked, console)
+    shown = "main" if given["metrics"] == "default" else "all"
+    _print(results, Catalog.discover(), given["fmt"], given["by"], given["show"] or shown)
+    _finish(results, given["results"])
+
+
+def _kind(text: str) -> tuple[str, Any]:
+    name, equals, kind = text.rpartition("=")
+    if not equals or not name or not kind:
+        raise click.BadParameter(f"'{text}' is not COLUMN=KIND, such as age=number.", param_hint="--kind")
+    return name, kind.split(",") if "," in kind else kind
 
 
 @lvmbench.command()

@@ -19,6 +19,7 @@ PROTOCOL = 1  # raised when the harness itself changes what a number means
 OWN = "lvmbench"  # the distribution whose metrics and controls a run uses unless told otherwise
 ALL = "all"  # every model that is installed
 PRECISION = "float32"
+GIVEN = "given"  # what a cell names for its model and its data where a person brought codes and labels
 TOLD: Mapping[Labels, str] = {"permuted": "labels permuted", "identity": "labels by identity"}
 
 
@@ -98,7 +99,7 @@ def plan(spec: Spec, catalog: Catalog, device: str = "cpu") -> Plan:
     if not models:
         names = ", ".join(i.name for i in catalog.items("model") if i.entry.role == "model")
         raise UsageError(f"No model was asked for. Known: {names}.")
-    measures = tuple(_measures(spec, catalog))
+    measures = tuple(measures_of(spec, catalog))
     data = [dataset_fields(catalog.get("dataset", call.name), call, budget) for call in _calls(spec.dataset)]
     cells = [
         Cell(**dataset, **row, seed=seed, budget=budget, device=device)
@@ -197,7 +198,12 @@ def _with_other_labels(
             yield {**first, "role": "control", "label": f"{first['label']}, {told}", "labels": labels}
 
 
-def _measures(spec: Spec, catalog: Catalog) -> list[Measure]:
+def measures_of(spec: Spec, catalog: Catalog) -> list[Measure]:
+    """Return the metrics that a spec asks for.
+
+    Raises:
+        UsageError: for an unknown name, a misspelt option or a value out of range.
+    """
     calls = []
     own = [i for i in catalog.items("metric") if i.plugin.dist == OWN and not i.entry.on_request]
     default = [Call(i.full_name, options) for i in own for options in ({}, *i.entry.also)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +15,9 @@ from lvmbench.aggregate import Attributes, Group, Row, groups
 from lvmbench.capture import capture, models_of, questions_of, shared
 from lvmbench.cards import MAIN, Cards
 from lvmbench.catalog import Catalog
+from lvmbench.plan import GIVEN
 from lvmbench.records import Stored
+from lvmbench.runner import Results
 from lvmbench.tables import Table, attribute_table, model_table, pair_table, pairs_of
 
 WIDTH = 100
@@ -50,6 +52,11 @@ def report(
     return "\n\n".join(_text(group, cards, fmt, by, show) for group in found)
 
 
+def table(results: Results, fmt: str = "simple", by: str = "both", show: str = MAIN) -> str:
+    """Return the tables of results as text, as the command line prints them."""
+    return report(results.stored, Catalog.discover(), fmt, by, show)
+
+
 def _text(group: Group, cards: Cards, fmt: str, by: str, show: str) -> str:
     tables = []
     if by in ("model", "both"):
@@ -66,7 +73,6 @@ def _text(group: Group, cards: Cards, fmt: str, by: str, show: str) -> str:
 
 def heading(group: Group) -> str:
     """Return what all numbers of a group have in common: data, budget, K, seeds, hardware, versions."""
-    b = group.budget
     records = [fit.facts for row in group.rows for fit in row.fits]
     seeds = sorted({fit.seed for row in group.rows for fit in row.fits})
     hardware = dict(records[-1].hardware)
@@ -74,13 +80,21 @@ def heading(group: Group) -> str:
     versions = {
         f"lvmbench {r.versions.get('lvmbench', '?')}, torch {r.versions.get('torch', '?')}" for r in records
     }
-    return "\n".join(
-        [
-            f"{group.data}: at most {b['train']:,} train, {b['val']:,} val, {b['test']:,} test pictures",
-            f"budget {b['name']}: {b['images']:,} images seen, batch {b['batch']}; K = {b['draws']:,} on "
-            f"{b['density_rows']:,} test pictures; seeds {', '.join(map(str, seeds))}",
-            f"{machine}; {'; '.join(sorted(versions))}",
-        ]
+    data, how = _about(group, records[-1].cell)
+    over = f"{how}; seeds {', '.join(map(str, seeds))}"
+    return "\n".join([data, over, f"{machine}; {'; '.join(sorted(versions))}"])
+
+
+def _about(group: Group, cell: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what rows there are, and how they were used."""
+    b = group.budget
+    if cell.get("dataset") == GIVEN:
+        asked = cell["dataset_options"]
+        return f"{group.data}: {asked['rows']:,} rows of codes and labels", asked["split"]
+    return (
+        f"{group.data}: at most {b['train']:,} train, {b['val']:,} val, {b['test']:,} test pictures",
+        f"budget {b['name']}: {b['images']:,} images seen, batch {b['batch']}; K = {b['draws']:,} on "
+        f"{b['density_rows']:,} test pictures",
     )
 
 

@@ -64,11 +64,12 @@ class Silent:
 
 @dataclass(frozen=True)
 class Results:
-    """The records that answer a spec, and those that could not be read."""
+    """The records that answer a spec, and what could not be read; ``kept`` holds on to the files that they need."""
 
     stored: tuple[Stored, ...]
     problems: tuple[str, ...] = ()
     computed: int = 0
+    kept: object = None
 
     @property
     def records(self) -> list[Record]:

@@ -51,7 +51,14 @@ def model_table(group: Group, cards: Cards, fmt: str, show: str = MAIN) -> Table
     if more and show != ALL:
         notes.append(f"more of what was measured: lvmbench table --show {', '.join(more)} or all")
     rows = [list(row) for row in zip(*columns, strict=True)]
-    return Table("By model", header, rows, notes)
+    return _without_empty(Table("By model", header, rows, notes))
+
+
+def _without_empty(table: Table) -> Table:
+    """Return a table without the columns that say nothing in any row."""
+    told = [i for i in range(len(table.header)) if any(row[i] != "–" for row in table.rows)]
+    rows = [[row[i] for i in told] for row in table.rows]
+    return Table(table.title, [table.header[i] for i in told], rows, table.notes)
 
 
 def _metric_columns(
@@ -147,7 +154,8 @@ def attribute_table(group: Group, cards: Cards, fmt: str, show: str = MAIN) -> T
     floors = [f"floor\nof {size}" if len(sizes) > 1 else "floor" for size in sizes]
     header = ["attribute", "metric", "chance", *floors, *(r.label for r in models), "ceiling"]
     header += [f"{r.label}\ncapture %" for r in captured if asked]
-    return Table("By attribute", header, lines, list(_attribute_notes(group, metrics, cards)))
+    notes = list(_attribute_notes(group, metrics, cards))
+    return _without_empty(Table("By attribute", header, lines, notes))
 
 
 def _bracketed(group: Group) -> list[Row]:

@@ -203,7 +203,7 @@ def test_ctrl_c_is_130(lvmbench, monkeypatch):
 
 
 def test_every_command_has_help(lvmbench):
-    for words in ([], ["run"], ["list"], ["show"], ["table"], ["completion"]):
+    for words in ([], ["run"], ["score"], ["list"], ["show"], ["table"], ["completion"]):
         code, out, _ = lvmbench(*words, "--help")
         assert code == ExitCode.OK
         assert "Usage" in out
