@@ -16,7 +16,9 @@ _SUMMARIES = {
     "purity": ("clusters:purity", "share of test rows in the majority class of their cluster"),
     "majority-share": ("clusters:majority_share", "share of the commonest class: the purity of no clusters"),
     "adjusted-purity": ("clusters:adjusted_purity", "purity beyond that of permuted labels, 1 is perfect"),
+    "nmi": ("clusters:nmi", "normalised mutual information, which rises with the number of clusters"),
     "ami": ("clusters:ami", "adjusted mutual information of clusters and classes"),
+    "rand-index": ("clusters:rand_index", "share of pairs of rows on which clusters and classes agree"),
     "ari": ("clusters:ari", "adjusted Rand index of clusters and classes"),
     "auroc": ("probes:auroc", "area under the ROC curve of a linear probe of z"),
     "balanced-accuracy": ("probes:balanced_accuracy", "mean recall over classes of a linear probe of z"),
@@ -28,12 +30,19 @@ _ON_REQUEST = {
     "ais-upper": ("annealed:ais_upper", "annealed upper bound on the same pictures, nats"),
     "ais-importance": ("annealed:ais_importance", "importance-weighted bound on the same pictures, nats"),
 }
+_SEVERAL_K = ({"k": "classes"}, {"k": 64})
+_ALSO = {"adjusted-purity": _SEVERAL_K, "ami": _SEVERAL_K}
 
 
 @hookimpl
 def lvmbench_metrics() -> dict[str, Entry]:
     """Return the metrics by name, each imported when it is first asked for."""
     return {
-        name: Entry(f"lvmbench_metrics.{target}", summary=summary, on_request=name in _ON_REQUEST)
+        name: Entry(
+            f"lvmbench_metrics.{target}",
+            summary=summary,
+            on_request=name in _ON_REQUEST,
+            also=_ALSO.get(name, ()),
+        )
         for name, (target, summary) in {**_SUMMARIES, **_ON_REQUEST}.items()
     }

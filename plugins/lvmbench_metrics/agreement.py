@@ -25,7 +25,9 @@ class Agreement:
     purity: Tensor
     majority_share: Tensor
     adjusted_purity: Tensor
+    nmi: Tensor
     ami: Tensor
+    rand_index: Tensor
     ari: Tensor
 
 
@@ -67,7 +69,9 @@ class Contributions:
             mean["purity"],
             mean["majority"],
             _beyond(mean["purity"], mean["by_chance"], 1.0),
+            _beyond(mean["mi"], 0.0, normaliser),
             _beyond(mean["mi"], emi, normaliser),
+            1 + 2 * (pairs("pairs") - most),
             _beyond(pairs("pairs"), by_chance, most),
         )
 
@@ -80,7 +84,7 @@ class Contributions:
         return dict(zip(self.rows, torch.split(means, sizes, dim=1), strict=True))
 
 
-def _beyond(value: Tensor, chance: Tensor, best: Tensor | float) -> Tensor:
+def _beyond(value: Tensor, chance: Tensor | float, best: Tensor | float) -> Tensor:
     """Return (value - chance) / (best - chance), and 1 where chance already is the best: a perfect match."""
-    room = best - chance
+    room = torch.as_tensor(best - chance)
     return torch.where(room.abs() < TINY, 1.0, (value - chance) / room)

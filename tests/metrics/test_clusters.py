@@ -3,16 +3,25 @@ import math
 import pytest
 import torch
 from scipy.stats import hypergeom
-from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
+from sklearn.metrics import (
+    adjusted_mutual_info_score,
+    adjusted_rand_score,
+    normalized_mutual_info_score,
+    rand_score,
+    v_measure_score,
+)
 from sklearn.metrics.cluster import expected_mutual_information as reference_emi
 
+import lvmbench_metrics
 from lvmbench import Attribute, LvmbenchError, NotApplicable
 from lvmbench_metrics import clusters as metrics
 from lvmbench_metrics.agreement import Contributions
 from lvmbench_metrics.contingency import expected_mutual_information, permuted_purity, table
 
 A = Attribute("a", "binary")
-ALL = (metrics.purity, metrics.majority_share, metrics.adjusted_purity, metrics.ami, metrics.ari)
+THREE = Attribute("three", "categorical", ("x", "y", "z"))
+ADJUSTED = (metrics.adjusted_purity, metrics.ami, metrics.ari)
+ALL = (metrics.purity, metrics.majority_share, metrics.nmi, metrics.rand_index, *ADJUSTED)
 
 
 def scores(clusters, labels):
@@ -24,14 +33,18 @@ def scores(clusters, labels):
 # Manning, Raghavan & Schütze, figure 16.4
 MANNING = ([0] * 6 + [1] * 6 + [2] * 5, [0] * 5 + [1] + [0] + [1] * 4 + [2] + [0] * 2 + [2] * 3)
 
+SIX = ([0, 0, 1, 1, 2, 2], [0, 0, 0, 1, 1, 1])
+
 
 @pytest.mark.parametrize(
     ("clusters", "labels", "expected"),
     [
-        (*MANNING, {"purity": 12 / 17, "ari": 0.2429150, "ami": 0.2601813, "majority_share": 8 / 17}),
-        ([0, 0, 1, 1, 2, 2], [0, 0, 0, 1, 1, 1], {"ari": 0.2424242, "ami": 0.2987925, "purity": 5 / 6}),
-        ([0, 0, 1, 2], [0, 0, 1, 1], {"ari": 0.5714286}),
-        ([0, 3, 2, 2, 1], [1, 3, 2, 0, 1], {"ami": -0.1111111}),
+        (*MANNING, {"purity": 12 / 17, "nmi": 0.3645618, "rand_index": 0.6764706, "ari": 0.2429150}),
+        (*MANNING, {"ami": 0.2601813, "majority_share": 8 / 17}),
+        (*SIX, {"ari": 0.2424242, "ami": 0.2987925, "purity": 5 / 6}),
+        (*SIX, {"rand_index": 0.6666667, "nmi": 0.5158038}),
+        ([0, 0, 1, 2], [0, 0, 1, 1], {"ari": 0.5714286, "nmi": 0.8}),
+        ([0, 3, 2, 2, 1], [1, 3, 2, 0, 1], {"ami": -0.1111111, "nmi": 0.7918757}),
         ([0, 2, 1, 1, 0], [2, 1, 0, 1, 0], {"ami": -0.25, "ari": -0.25}),
     ],
 )
@@ -41,13 +54,16 @@ def test_textbook_values(clusters, labels, expected):
 
 
 @pytest.mark.parametrize(("k", "c", "n"), [(16, 2, 500), (5, 9, 300), (40, 3, 100)])
-def test_ami_ari_and_purity_agree_with_scikit_learn_on_random_tables(k, c, n):
+def test_every_score_agrees_with_scikit_learn_on_random_tables(k, c, n):
     g = torch.Generator().manual_seed(k)
     labels = torch.randint(0, c, (n,), generator=g)
     clusters = (labels + torch.randint(0, k, (n,), generator=g) * torch.randint(0, 2, (n,), generator=g)) % k
     found = scores(clusters.tolist(), labels.tolist())
     assert float(found.ami) == pytest.approx(adjusted_mutual_info_score(labels, clusters), abs=1e-9)
     assert float(found.ari) == pytest.approx(adjusted_rand_score(labels, clusters), abs=1e-9)
+    assert float(found.nmi) == pytest.approx(normalized_mutual_info_score(labels, clusters), abs=1e-9)
+    assert float(found.nmi) == pytest.approx(v_measure_score(labels, clusters), abs=1e-9)
+    assert float(found.rand_index) == pytest.approx(rand_score(labels, clusters), abs=1e-9)
     counts = table(clusters[None], labels, k, c)
     assert float(found.purity) == pytest.approx(float(counts.amax(2).sum() / n))
     occupied = counts[0][counts[0].sum(1) > 0]  # scikit-learn takes the logarithm of an empty cluster
@@ -63,7 +79,7 @@ def test_margins_that_overlap_leave_some_counts_impossible():
 def test_names_of_clusters_and_classes_do_not_matter():
     clusters, labels = MANNING
     renamed = scores([2 - c for c in clusters], [(x + 1) % 3 for x in labels])
-    for name in ("purity", "ami", "ari"):
+    for name in ("purity", "nmi", "ami", "rand_index", "ari"):
         assert float(getattr(renamed, name)) == pytest.approx(float(getattr(scores(clusters, labels), name)))
 
 
@@ -71,12 +87,23 @@ def test_names_of_clusters_and_classes_do_not_matter():
 def test_relabelled_singletons_and_two_constant_labelings_match_perfectly(labels):
     clusters = [0, 1, 2, 3, 4] if len(set(labels)) > 1 else [0] * 5
     found = scores(clusters, labels)
-    assert float(found.ami) == float(found.ari) == 1
+    assert float(found.ami) == float(found.ari) == float(found.nmi) == float(found.rand_index) == 1
+
+
+@pytest.mark.parametrize("odd", [1, 2])
+@pytest.mark.parametrize("n", [100, 20_000])
+def test_nmi_of_near_constant_labelings_stays_between_0_and_1(n, odd):
+    clusters, labels = [0] * n, [0] * n
+    clusters[0] = labels[-odd] = labels[-1] = 1
+    for pair in ((clusters, labels), (clusters, clusters), ([0] * n, labels), (clusters, [0] * n)):
+        found = float(scores(*pair).nmi)
+        assert -1e-9 <= found <= 1 + 1e-9
+        assert found == pytest.approx(normalized_mutual_info_score(*pair), abs=1e-6)
 
 
 def test_one_cluster_of_many_classes_tells_nothing():
     found = scores([0, 0, 0, 0], [0, 1, 2, 3])
-    assert float(found.ami) == float(found.ari) == float(found.adjusted_purity) == 0
+    assert float(found.ami) == float(found.ari) == float(found.adjusted_purity) == float(found.nmi) == 0
 
 
 def test_the_purity_of_permuted_labels_is_the_mean_of_the_hypergeometric():
@@ -112,7 +139,7 @@ def test_clusters_that_are_the_classes_score_one_beyond_chance(coded):
 def test_noise_is_pure_for_a_rare_class_but_not_beyond_chance(coded):
     ev = coded([A], lambda n, g: (torch.randn(n, 4, generator=g), torch.rand(n, 1, generator=g) < 0.02))
     assert metrics.purity.compute(ev)["a"].value > 0.95
-    for metric in (metrics.adjusted_purity, metrics.ami, metrics.ari):
+    for metric in ADJUSTED:
         found = metric.compute(ev)["a"]
         low, high = torch.quantile(found.replicates, torch.tensor([0.001, 0.999]).double())
         assert low <= 0.01
@@ -139,14 +166,82 @@ def test_centres_are_learned_on_training_rows_only(coded):
 
 
 def test_as_many_clusters_as_classes_can_be_asked_for(coded):
-    three = Attribute("three", "categorical", ("x", "y", "z"))
-
     def draw(n, g):
         labels = torch.randint(0, 3, (n, 1), generator=g)
         return torch.eye(3)[labels[:, 0]] * 20 + torch.randn(n, 3, generator=g), labels
 
-    assert metrics.ami.compute(coded([three], draw), k="classes")["three"].value > 0.7
-    assert metrics.ami.compute(coded([three], draw), k=2)["three"].value < 0.8
+    assert metrics.ami.compute(coded([THREE], draw), k="classes")["three"].value > 0.7
+    assert metrics.ami.compute(coded([THREE], draw), k=2)["three"].value < 0.8
+
+
+def test_noise_gains_by_more_clusters_until_it_is_adjusted_for_chance(coded):
+    ev = coded([A], lambda n, g: (torch.randn(n, 4, generator=g), torch.randint(0, 2, (n, 1), generator=g)))
+    for metric in (metrics.purity, metrics.nmi):
+        few, many = (metric.compute(ev, k=k)["a"].value for k in (4, 64))
+        assert many > few + 0.01
+    for metric in ADJUSTED:
+        for k in (4, 64):
+            assert abs(metric.compute(ev, k=k)["a"].value) < 0.02
+
+
+@pytest.mark.parametrize(("k", "seeds"), [(2, 10), (32, 10), (64, 5), (200, 2)])
+def test_more_clusters_are_taken_from_fewer_seeds(coded, k, seeds):
+    ev = coded([A], blobs, sizes=(300, 50, 50))
+    assert ev.shared(metrics._clusters, k=k, view="mean").shape == (seeds, 50)
+
+
+def quantised(coded, views, sizes=(300, 50, 60)):
+    """Two attributes and a model whose code is one of eight places, of which the test rows use five."""
+    ev = coded(
+        [A, THREE],
+        lambda n, g: (torch.randn(n, 2, generator=g), torch.randint(0, 2, (n, 2), generator=g)),
+        sizes,
+    )
+    ev.model.views = lambda: dict.fromkeys(views)
+    places = torch.nn.functional.one_hot(torch.arange(sizes[2]) % 5, 8).float()
+    ev._codes |= {f"test/{view}": codes(places) for view, codes in views.items()}
+    return ev
+
+
+@pytest.mark.parametrize(
+    "views",
+    [
+        {"one-hot": lambda places: places},
+        {
+            "one-hot": lambda places: torch.cat(
+                [places, places], dim=1
+            ),  # two places a picture, one codebook
+            "bag": lambda places: (places + places.roll(1, 0)) / 2,
+        },
+    ],
+)
+def test_clusters_can_be_as_many_as_the_codes_that_are_used(coded, views):
+    ev = quantised(coded, views)
+    found, expected = (metrics.ami.compute(ev, k=k) for k in ("codebook", 5))
+    for name in ("a", "three"):
+        assert found[name].value == expected[name].value
+        assert found[name].note == "5 clusters"
+        assert expected[name].note == ""
+
+
+@pytest.mark.parametrize(
+    ("views", "told"),
+    [
+        ({}, "no codebook"),
+        ({"one-hot": lambda places: torch.cat([places, places], dim=1)}, "several variables"),
+    ],
+)
+def test_without_a_codebook_there_is_no_such_number(coded, views, told):
+    with pytest.raises(NotApplicable, match=told):
+        metrics.ami.compute(quantised(coded, views), k="codebook")
+
+
+def test_a_default_run_takes_what_is_adjusted_for_chance_at_several_numbers_of_clusters():
+    entries = lvmbench_metrics.lvmbench_metrics()
+    for name in ("ami", "adjusted-purity"):
+        assert entries[name].also == ({"k": "classes"}, {"k": 64})
+    assert {metric.family for metric in ALL} == {"clusters"}
+    assert {metric for metric in ALL if not metric.main} == {metrics.nmi, metrics.rand_index}
 
 
 def test_rows_without_a_label_are_ignored_and_not_counted(coded):
@@ -188,7 +283,7 @@ def test_two_evaluations_of_one_seed_agree(coded):
     assert torch.equal(one.replicates, same.replicates)
 
 
-@pytest.mark.parametrize("name", ["purity", "adjusted_purity", "ami", "ari"])
+@pytest.mark.parametrize("name", ["purity", "adjusted_purity", "nmi", "ami", "rand_index", "ari"])
 def test_the_first_order_bootstrap_has_the_spread_of_new_rows(name):
     # what is compared: the spread of the score over 60 fresh samples, and what the bootstrap of each tells
     g = torch.Generator().manual_seed(0)

@@ -52,6 +52,15 @@ def test_one_seed_gives_one_answer_alone_or_beside_others(blobs):
     assert torch.allclose(alone[0], beside[0])
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_one_seed_gives_one_labelling_on_every_device(blobs):
+    x = blobs[0]
+    on_cpu = assign(x, kmeans(x, 6, 4, generator(1)).centres)
+    on_gpu = assign(x.cuda(), kmeans(x.cuda(), 6, 4, generator(1)).centres)
+    assert torch.equal(on_cpu, on_gpu.cpu())
+
+
 def test_no_cluster_stays_empty():
     x = torch.randn(200, 2, generator=generator(), dtype=torch.float64)
     far = torch.full((1, 5, 2), 100.0, dtype=torch.float64) + torch.arange(5)[None, :, None]
