@@ -23,6 +23,20 @@ _SUMMARIES = {
     "auroc": ("probes:auroc", "area under the ROC curve of a linear probe of z"),
     "balanced-accuracy": ("probes:balanced_accuracy", "mean recall over classes of a linear probe of z"),
     "r2": ("probes:r2", "share of a number's variance that a linear probe of z predicts"),
+    "mig-quantile20": (
+        "disentanglement:mig_quantile20",
+        "mutual information gap, 20 bins of equally many rows",
+    ),
+    "mig-width20": ("disentanglement:mig_width20", "mutual information gap, 20 bins of equal width"),
+    "mig-sup-quantile20": ("disentanglement:mig_sup_quantile20", "the gap between attributes of a dimension"),
+    "modularity-quantile20": (
+        "disentanglement:modularity_quantile20",
+        "whether a dimension tells of one attribute only",
+    ),
+    "dcimig-quantile20": ("disentanglement:dcimig_quantile20", "lead of the dimensions of all attributes"),
+    "sap-auroc": ("axes:sap_auroc", "lead of the best single dimension over the next, in |2 AUROC - 1|"),
+    "tad": ("axes:tad", "total lead in AUROC of the best single dimensions"),
+    "explicitness": ("axes:explicitness", "mean over attributes of the linear probe's AUROC, 0 is chance"),
 }
 _ON_REQUEST = {
     "ais": ("annealed:ais", "annealed lower bound on log p(x) of some test rows, nats"),

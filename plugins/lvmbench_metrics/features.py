@@ -28,10 +28,8 @@ def features(ev: Evaluation, view: str) -> Features:
     A rotation changes neither an L2-penalised fit nor its scores, but lets first-order methods run fast.
     """
     train = finite_codes(ev, "train", view)
-    mean, size = train.mean(0), train.square().mean(0).sqrt()
-    spread = train.std(0, correction=0)
-    alive = spread > RESOLUTION * size
-    scale = torch.where(alive, 1 / spread.where(alive, spread.new_ones(())), 0)
+    mean, spread, varies = train.mean(0), train.std(0, correction=0), alive(train)
+    scale = torch.where(varies, 1 / spread.where(varies, spread.new_ones(())), 0)
     standard = (train - mean) * scale
     axes = torch.linalg.eigh(standard.T @ standard).eigenvectors
 
@@ -40,3 +38,8 @@ def features(ev: Evaluation, view: str) -> Features:
         return torch.nn.functional.pad((z - mean) * scale @ axes, (0, 1), value=1.0)
 
     return Features(turned("train"), turned("val"), turned("test"))
+
+
+def alive(z: Tensor) -> Tensor:
+    """Return which dimensions vary by more than rounding: [N, D] -> bool [D]."""
+    return z.std(0, correction=0) > RESOLUTION * z.square().mean(0).sqrt()
