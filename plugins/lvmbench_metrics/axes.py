@@ -5,23 +5,25 @@ The area under the ROC curve of one dimension needs no fit: the dimension is the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
-from lvmbench import Attribute, Estimate, Evaluation, NotApplicable, metric
+from lvmbench import Estimate, Evaluation, NotApplicable, metric
 from lvmbench_metrics import probes
 from lvmbench_metrics.auroc import auroc_matrix, placements
 from lvmbench_metrics.codes import class_labels, finite_codes
 from lvmbench_metrics.features import alive
 from lvmbench_metrics.influence import moved
-from lvmbench_metrics.information import best_two, entropy, indicators, mutual
+from lvmbench_metrics.information import entropy, indicators, mutual
 
 KEPT_AREA = 0.75  # of Yeats et al.: an attribute whose best dimension ranks worse is not captured
 SHARED_INFORMATION = 0.2  # and one of whose entropy another attribute holds more is no attribute of its own
 
 Scores = dict[str, Estimate | NotApplicable]
+Leads = tuple[Tensor, Tensor]  # of the best dimension over the next, and every row's influence: [A], [N, A]
 
 
 @metric(
@@ -40,7 +42,19 @@ def sap_auroc(ev: Evaluation, *, view: str = "mean") -> Scores:
     and the squared correlation on numbers.
     """
     z = _codes(ev, view)
-    return {a.name: _separated(ev, z, a) for a in ev.schema.attributes}
+    found: Scores = dict(_unseparable(ev))
+    columns = {a.name: ev.schema.index(a.name) for a in ev.schema.attributes if a.name not in found}
+    numbers = [name for name, i in columns.items() if ev.schema.attributes[i].is_number]
+    classes = [name for name in columns if name not in numbers]
+    leads = {name: _of_number(z, ev.labels("test")[:, columns[name]].double()) for name in numbers}
+    if classes:
+        each = _of_classes(z, class_labels(ev, "test")[:, [columns[name] for name in classes]])
+        leads |= {name: (each[0][[i]], each[1][:, [i]]) for i, name in enumerate(classes)}
+    for name, (lead, influence) in leads.items():
+        n = int((~ev.labels("test")[:, columns[name]].isnan()).sum())
+        boot = moved(lead, influence, ev.weights())[:, 0]
+        found[name] = Estimate(float(lead), replicates=boot, n=n)
+    return {a.name: found[a.name] for a in ev.schema.attributes}
 
 
 @metric(
@@ -58,11 +72,10 @@ def tad(ev: Evaluation, *, view: str = "mean") -> Estimate:
     Kept are binary attributes whose best dimension has an AUROC of .75 or more, and of whose entropy no other
     attribute holds more than .2. How many are kept depends on the code: two sums compare only beside it.
     """
-    found = ev.shared(_leads, view=view)
-    boot = moved(found.lead, found.influence, ev.weights())[:, found.kept].sum(1)
-    value = float(found.lead[found.kept].sum())
-    note = f"{int(found.kept.sum())} of {len(found.kept)} attributes kept"
-    return Estimate(value, replicates=boot, n=len(found.influence), note=note)
+    lead, influence, kept = _kept(ev, view)
+    boot = moved(lead, influence, ev.weights())[:, kept].sum(1)
+    note = f"{int(kept.sum())} of {len(kept)} attributes kept"
+    return Estimate(float(lead[kept].sum()), replicates=boot, n=len(influence), note=note)
 
 
 @metric(
@@ -93,39 +106,35 @@ def _codes(ev: Evaluation, view: str) -> Tensor:
     return torch.where(alive(finite_codes(ev, "train", view)), finite_codes(ev, "test", view), 0)
 
 
-def _separated(ev: Evaluation, z: Tensor, attribute: Attribute) -> Estimate | NotApplicable:
-    labels = ev.labels("test")[:, ev.schema.index(attribute.name)].double()
-    present = ~labels.isnan()
-    values = labels[present].unique()
-    if len(values) < 2:
-        return NotApplicable("fewer than two classes or values among the labelled test rows")
-    if attribute.is_number:
-        score, influence = _of_number(z, labels, present)
-    else:
-        # with two classes, one against the other says all
-        classes = values[1:] if len(values) == 2 else values
-        score, influence = _of_classes(z, labels[:, None] == classes, present)
-    boot = moved(score, influence, ev.weights())
-    return Estimate(float(score), replicates=boot[:, 0], n=int(present.sum()))
+def _unseparable(ev: Evaluation) -> Iterator[tuple[str, NotApplicable]]:
+    for a in ev.schema.attributes:
+        labels = ev.labels("test")[:, ev.schema.index(a.name)]
+        if len(labels[~labels.isnan()].unique()) < 2:
+            yield a.name, NotApplicable("fewer than two classes or values among the labelled test rows")
 
 
-def _of_classes(z: Tensor, positive: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the lead of the best dimension, and every row's influence: [N, D], [N, C], [N] -> [1], [N, 1]."""
-    present = present[:, None].expand_as(positive)
-    strength = (2 * auroc_matrix(z, positive, present) - 1).abs().mean(1)
-    lead, influence = z.new_zeros(1), z.new_zeros(len(z), 1)
-    for d, sign in zip(_first_two(strength), (1, -1), strict=False):
-        area, moves = placements(z[:, [d]].expand(positive.shape), positive, present)
+def _of_classes(z: Tensor, labels: Tensor) -> Leads:
+    """Return the lead of the best dimension for each attribute: [N, D], [N, A] in -1.. -> [A], [N, A]."""
+    shown = [labels[labels[:, i] >= 0, i].unique() for i in range(labels.shape[1])]
+    against = [classes[1:] if len(classes) == 2 else classes for classes in shown]  # one of two says all
+    owner = torch.cat([torch.full_like(classes, i) for i, classes in enumerate(against)])
+    share = one_hot(owner, len(against)).double()
+    share /= share.sum(0)
+    positive, present = labels[:, owner] == torch.cat(against), labels[:, owner] >= 0
+    strength = (2 * auroc_matrix(z, positive, present) - 1).abs() @ share
+    lead, influence = z.new_zeros(len(against)), z.new_zeros(labels.shape)
+    for dims, sign in zip(_first_two(strength), (1, -1), strict=False):
+        area, moves = placements(z[:, dims[owner]], positive, present)
         steps = 2 * sign * (area - 0.5).sign()
-        lead = lead + (steps * (area - 0.5)).mean()
-        influence = influence + (steps * moves).mean(1, keepdim=True)
+        lead = lead + (steps * (area - 0.5)) @ share
+        influence = influence + (steps * moves) @ share
     return lead, influence
 
 
-def _of_number(z: Tensor, labels: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the lead of the best dimension, and every row's influence: [N, D], [N], [N] -> [1], [N, 1]."""
-    y = _standard(labels[present, None])
-    x = _standard(z[present])
+def _of_number(z: Tensor, labels: Tensor) -> Leads:
+    """Return the lead of the best dimension for a number: [N, D], [N] NaN where missing -> [1], [N, 1]."""
+    present = ~labels.isnan()
+    x, y = _standard(z[present]), _standard(labels[present, None])
     r = (x * y).mean(0)
     lead, influence = z.new_zeros(1), z.new_zeros(len(z), 1)
     for d, sign in zip(_first_two(r.abs()), (1, -1), strict=False):
@@ -136,8 +145,9 @@ def _of_number(z: Tensor, labels: Tensor, present: Tensor) -> tuple[Tensor, Tens
     return lead, influence
 
 
-def _first_two(strength: Tensor) -> list[int]:
-    return [int(d) for d in strength.topk(min(2, len(strength))).indices]
+def _first_two(strength: Tensor) -> Tensor:
+    """Return the best dimensions, two of them if there are as many: [D, ...] -> [2, ...]."""
+    return strength.topk(min(2, len(strength)), dim=0).indices
 
 
 def _standard(values: Tensor) -> Tensor:
@@ -146,33 +156,19 @@ def _standard(values: Tensor) -> Tensor:
     return centred / torch.where(spread > 0, spread, 1)
 
 
-@dataclass(frozen=True)
-class Leads:
-    """The lead of the best dimension for each binary attribute [A], each row's influence [N, A], which are kept [A]."""
-
-    lead: Tensor
-    influence: Tensor
-    kept: Tensor
-
-
-def _leads(ev: Evaluation, view: str) -> Leads:
+def _kept(ev: Evaluation, view: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the lead of the best dimension for each binary attribute, its influence, and whether it is kept."""
     binary = [ev.schema.index(a.name) for a in ev.schema.attributes if a.kind == "binary"]
     labels = class_labels(ev, "test")[:, binary]
     both = torch.stack([(labels == c).any(0) for c in (0, 1)]).all(0)
     if not both.any():
         raise NotApplicable("no binary attribute has both classes among the test rows")
     labels = labels[:, both]
-    positive, present = labels == 1, labels >= 0
     z = _codes(ev, view)
-    strength = (auroc_matrix(z, positive, present) - 0.5).abs()
-    best, second = best_two(strength)
-    kept = (best + 0.5 >= KEPT_AREA) & (_most_shared(labels) <= SHARED_INFORMATION)
-    order = strength.topk(min(2, len(strength)), dim=0).indices
-    influence = torch.zeros_like(positive, dtype=torch.float64)
-    for d, sign in zip(order, (1, -1), strict=False):
-        area, moves = placements(z[:, d], positive, present)
-        influence += sign * (area - 0.5).sign() * moves
-    return Leads(best - second, influence, kept)
+    best = (auroc_matrix(z, labels == 1, labels >= 0) - 0.5).abs().amax(0) + 0.5
+    kept = (best >= KEPT_AREA) & (_most_shared(labels) <= SHARED_INFORMATION)
+    lead, influence = _of_classes(z, labels)  # in |2 AUROC - 1|, twice the lead in AUROC
+    return lead / 2, influence / 2, kept
 
 
 def _most_shared(labels: Tensor) -> Tensor:
