@@ -37,8 +37,32 @@ _SUMMARIES = {
     "sap-auroc": ("axes:sap_auroc", "lead of the best single dimension over the next, in |2 AUROC - 1|"),
     "tad": ("axes:tad", "total lead in AUROC of the best single dimensions"),
     "explicitness": ("axes:explicitness", "mean over attributes of the linear probe's AUROC, 0 is chance"),
+    "dci-disentanglement-logistic": (
+        "dci:dci_disentanglement_logistic",
+        "whether a dimension matters to one attribute only, by sparse linear readers",
+    ),
+    "dci-completeness-logistic": (
+        "dci:dci_completeness_logistic",
+        "whether one dimension only matters to an attribute, by sparse linear readers",
+    ),
+    "dci-informativeness-logistic": (
+        "dci:dci_informativeness_logistic",
+        "what sparse linear readers find, 0 is chance",
+    ),
 }
 _ON_REQUEST = {
+    "dci-disentanglement-gbt": (
+        "dci:dci_disentanglement_gbt",
+        "whether a dimension matters to one attribute only, by gradient-boosted trees",
+    ),
+    "dci-completeness-gbt": (
+        "dci:dci_completeness_gbt",
+        "whether one dimension only matters to an attribute, by gradient-boosted trees",
+    ),
+    "dci-informativeness-gbt": (
+        "dci:dci_informativeness_gbt",
+        "what gradient-boosted trees find, 0 is chance",
+    ),
     "ais": ("annealed:ais", "annealed lower bound on log p(x) of some test rows, nats"),
     "ais-lower": ("annealed:ais_lower", "annealed lower bound on pictures that the model drew, nats"),
     "ais-upper": ("annealed:ais_upper", "annealed upper bound on the same pictures, nats"),

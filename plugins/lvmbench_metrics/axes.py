@@ -14,7 +14,7 @@ from torch.nn.functional import one_hot
 from lvmbench import Estimate, Evaluation, NotApplicable, metric
 from lvmbench_metrics import probes
 from lvmbench_metrics.auroc import auroc_matrix, placements
-from lvmbench_metrics.codes import class_labels, finite_codes
+from lvmbench_metrics.codes import class_labels, finite_codes, told_apart
 from lvmbench_metrics.features import alive
 from lvmbench_metrics.influence import moved
 from lvmbench_metrics.information import entropy, indicators, mutual
@@ -115,8 +115,7 @@ def _unseparable(ev: Evaluation) -> Iterator[tuple[str, NotApplicable]]:
 
 def _of_classes(z: Tensor, labels: Tensor) -> Leads:
     """Return the lead of the best dimension for each attribute: [N, D], [N, A] in -1.. -> [A], [N, A]."""
-    shown = [labels[labels[:, i] >= 0, i].unique() for i in range(labels.shape[1])]
-    against = [classes[1:] if len(classes) == 2 else classes for classes in shown]  # one of two says all
+    against = [told_apart(column) for column in labels.T]
     owner = torch.cat([torch.full_like(classes, i) for i, classes in enumerate(against)])
     share = one_hot(owner, len(against)).double()
     share /= share.sum(0)

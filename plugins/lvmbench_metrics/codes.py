@@ -51,6 +51,12 @@ def with_classes(ev: Evaluation) -> list[Attribute]:
     return found
 
 
+def told_apart(labels: Tensor) -> Tensor:
+    """Return the classes to tell from the rest, of two classes the second only: [N], -1 where missing -> [C]."""
+    shown: Tensor = labels[labels >= 0].unique()
+    return shown[1:] if len(shown) == 2 else shown
+
+
 def class_name(attribute: Attribute, index: int) -> str:
     """Return how people call a class of an attribute."""
     return attribute.classes[index] if attribute.classes else str(index)

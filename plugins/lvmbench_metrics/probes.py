@@ -80,7 +80,7 @@ def _probes(ev: Evaluation, view: str) -> Probes:
     labels = _labels(ev)
     found: Probes = {}
     for a in with_classes(ev):
-        reason = _unfit(a, labels[a.name])
+        reason = unfit(a, labels[a.name])
         if reason:
             found[a.name] = NotApplicable(reason)
     fit_for = [a for a in with_classes(ev) if a.name not in found]
@@ -98,7 +98,7 @@ def _labels(ev: Evaluation) -> dict[str, Labels]:
     }
 
 
-def _unfit(attribute: Attribute, labels: Labels) -> str:
+def unfit(attribute: Attribute, labels: Labels) -> str:
     """Return why no probe of an attribute can be fitted, chosen and scored, or nothing."""
     for split, column in labels.items():
         occurs = [bool((column == c).any()) for c in range(attribute.n_classes)]
