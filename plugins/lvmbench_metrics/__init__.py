@@ -49,6 +49,16 @@ _SUMMARIES = {
         "dci:dci_informativeness_logistic",
         "what sparse linear readers find, 0 is chance",
     ),
+    "total-correlation": (
+        "aggregate_posterior:total_correlation",
+        "how far the dimensions of z hang together, nats",
+    ),
+    "index-code-mi": (
+        "aggregate_posterior:index_code_mi",
+        "how well z tells which row it came from, at most log N, nats",
+    ),
+    "dimwise-kl": ("aggregate_posterior:dimwise_kl", "how far each dimension of z is from its prior, nats"),
+    "gaussian-tc": ("aggregate_posterior:gaussian_tc", "total correlation of the codes' covariance, nats"),
 }
 _ON_REQUEST = {
     "dci-disentanglement-gbt": (
