@@ -108,6 +108,7 @@ def _metric(target: Any) -> Iterator[str]:
         "range": f"{low} to {high}" if low or high else "any",
         "chance": "" if target.chance is None else f"{target.chance:g}",
         "needs": ", ".join(target.needs) or "nothing",
+        "table": f"{target.family or 'main'}{' and main' if target.family and target.main else ''} (--show)",
         "version": str(target.version),
     }
     yield "\n".join(f"{key}: {value}" for key, value in facts.items() if value)
