@@ -1,10 +1,16 @@
 """Figures on speed, one thread: ``pytest tests/perf -o addopts= --benchmark-only``. Nothing here asserts a time."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from lvmbench.api import Budget, Schema, Split
+from lvmbench.api import Attribute, Budget, Schema, Split
 from lvmbench.catalog import Catalog
+from lvmbench.cells import take
+from lvmbench.evaluation import Evaluation
+from lvmbench.plan import measures_of
+from lvmbench.spec import Spec
 from lvmbench.training import build, fit
 
 STEPS, BATCH = 5, 64
@@ -49,3 +55,39 @@ def test_five_training_steps(benchmark, name, size):
         fit(build(model, schema, {}, 0), data, data.head(16), budget, schema, seed=0)
 
     benchmark.pedantic(train, rounds=3, warmup_rounds=1)
+
+
+def _labelled(rows, dims, attributes):
+    """Codes of which each attribute is a noisy reading of one dimension, by split."""
+    generator = torch.Generator().manual_seed(0)
+    schema = Schema((1, 1, 1), "gaussian", tuple(Attribute(f"a{i}", "binary") for i in range(attributes)))
+    splits, codes = {}, {}
+    for first, (name, n) in enumerate(rows.items()):
+        z = torch.randn(n, dims, generator=generator)
+        shown = z[:, torch.arange(attributes) % dims]
+        labels = (shown + torch.randn(shown.shape, generator=generator) > 0.5).float()
+        nothing = torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(n, 1, 1, 1)
+        splits[name] = Split(nothing, labels, first * 10**6 + torch.arange(n))
+        codes[f"{name}/mean"] = z
+    model = SimpleNamespace(encode=lambda x: x.flatten(1))
+    return lambda: Evaluation(model, schema, splits, Budget(), codes=codes)
+
+
+FAMILIES = ("probes", "clusters", "disentanglement", "latents")
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "all"])
+def test_the_metrics_of_a_cell_of_20000_codes_of_64_dimensions_and_40_attributes(benchmark, family):
+    catalog = Catalog.discover()
+    measures = measures_of(Spec(metrics="default"), catalog)
+    cards = {m.name: catalog.get("metric", m.name).load() for m in measures}
+    read = [m for m in measures if cards[m.name].needs and set(cards[m.name].needs) <= {"codes", "labels"}]
+    asked = [m for m in read if family in (cards[m.name].family, "all")]
+    evaluation = _labelled({"train": 20_000, "val": 2_000, "test": 5_000}, 64, 40)
+
+    def measure():
+        ev = evaluation()
+        return [score for m in asked for score, _ in take(ev, cards[m.name], m, "")]
+
+    scores = benchmark.pedantic(measure, rounds=1)
+    assert not [s for s in scores if s.status == "failed"]
