@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lvmbench import Schema, Split, cached
 from lvmbench_faces.attributes import ATTRIBUTES, labels
-from lvmbench_faces.factors import Table, draw, redraw
+from lvmbench_faces.factors import FACTORS, Table, draw, draw_sharing, redraw
 from lvmbench_faces.renderer import VERSION, render
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SplitName = Literal["train", "val", "test"]
 Rows = NDArray[np.int64]
 FIRST: dict[str, int] = {"train": 0, "val": 1_000_000_000, "test": 2_000_000_000}
+SHARED, APART = 3_000_000_000, 1_000_000_000  # first row of the groups, and from one factor's to the next
 LENGTH: dict[str, int] = {"train": 20_000, "val": 2_000, "test": 3_000}
 ROUNDING = 1  # grey level by which the same picture may differ between two makes of processor
 NAMED = 500  # rows of each split whose factors and labels go into the fingerprint
@@ -50,6 +51,7 @@ class Faces:
     ) -> None:
         self.mode = mode
         self.size, self.seed, self.eye_scale, self.background_std = size, seed, eye_scale, background_std
+        self.factor_names = tuple(factor.name for factor in FACTORS)
         self.dial = {"celeba": 1.0, "independent": 0.0, "correlated": rho}[mode]
         self.schema = Schema(shape=(3, size, size), pixels="gaussian", attributes=ATTRIBUTES)
 
@@ -99,6 +101,20 @@ class Faces:
         table = self.factors(rows)
         changed = redraw(self.seed, rows, table, factor)
         return self.render(table), self.render(changed), torch.from_numpy(rows)
+
+    def sharing(self, factor: str, groups: int, each: int) -> Tensor:
+        """Return pictures in groups that share one factor, all others independent: uint8 [G, each, 3, size, size].
+
+        Every factor has rows of its own, in no split; factors are drawn as in the mode ``independent``.
+        """
+        first = SHARED + APART * self.factor_names.index(factor)
+        images = cached(
+            f"faces-{self.fingerprint[:16]}/sharing-{factor}-{each}",
+            groups * each,
+            lambda places: self.render(draw_sharing(self.seed, first + places, factor, places // each)),
+            ROUNDING,
+        )
+        return images.view(groups, each, *self.schema.shape)
 
     def grid(self) -> Image:
         """Return a labelled contact sheet: faces of this data set, and each attribute switched."""

@@ -270,6 +270,13 @@ def draw(seed: int, rows: Rows, rho: float) -> Table:
     return table
 
 
+def draw_sharing(seed: int, rows: Rows, name: str, groups: Rows) -> Table:
+    """Return independent factors of some rows, one factor the same within a group: [N], [N] -> name -> [N]."""
+    numbers, place = np.unique(groups, return_inverse=True)
+    shared = BY_NAME[name].independent(uniforms(seed, f"{name}/shared", numbers))
+    return {**draw(seed, rows, 0.0), name: shared[place]}
+
+
 def redraw(seed: int, rows: Rows, table: Table, name: str) -> Table:
     """Return the table with one factor set anew, independent of all others, to another class if it has classes."""
     factor = BY_NAME[name]

@@ -73,6 +73,15 @@ _ON_REQUEST = {
         "dci:dci_informativeness_gbt",
         "what gradient-boosted trees find, 0 is chance",
     ),
+    "beta-vae-score": (
+        "interventions:beta_vae_score",
+        "whether a factor that pairs of pictures share can be told from their codes' differences",
+    ),
+    "factor-vae-score": (
+        "interventions:factor_vae_score",
+        "whether the dimension that varies least names the factor that is held",
+    ),
+    "irs": ("interventions:irs", "how little a dimension moves while its factor is held"),
     "ais": ("annealed:ais", "annealed lower bound on log p(x) of some test rows, nats"),
     "ais-lower": ("annealed:ais_lower", "annealed lower bound on pictures that the model drew, nats"),
     "ais-upper": ("annealed:ais_upper", "annealed upper bound on the same pictures, nats"),

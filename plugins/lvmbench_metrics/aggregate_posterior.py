@@ -80,7 +80,7 @@ def dimwise_kl(ev: Evaluation) -> Estimate:
     unit="nats",
     needs=("codes",),
     bounds=(0, None),
-    paper="Locatello et al. 2019, arXiv 1811.12359, section 5.4",
+    paper="Locatello et al. 2019, arXiv 1811.12359",
     family="latents",
     main=False,
 )

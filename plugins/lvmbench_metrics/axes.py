@@ -31,7 +31,7 @@ Leads = tuple[Tensor, Tensor]  # of the best dimension over the next, and every 
     needs=("codes", "labels"),
     bounds=(0, 1),
     chance=0.0,
-    paper="Kumar et al. 2018, arXiv 1711.00848, SAP",
+    paper="Kumar et al. 2018, arXiv 1711.00848",
     family="disentanglement",
     main=False,
 )
@@ -62,7 +62,7 @@ def sap_auroc(ev: Evaluation, *, view: str = "mean") -> Scores:
     needs=("codes", "labels"),
     bounds=(0, None),
     chance=0.0,
-    paper="Yeats et al. 2022, arXiv 2202.10454, TAD",
+    paper="Yeats et al. 2022, arXiv 2209.10677",
     family="disentanglement",
     main=False,
 )
@@ -83,7 +83,7 @@ def tad(ev: Evaluation, *, view: str = "mean") -> Estimate:
     needs=("codes", "labels"),
     bounds=(-1, 1),
     chance=0.0,
-    paper="Ridgeway & Mozer 2018, arXiv 1802.05312, section 3",
+    paper="Ridgeway & Mozer 2018, arXiv 1802.05312",
     family="disentanglement",
     main=False,
 )

@@ -63,7 +63,7 @@ def mig_width20(ev: Evaluation, *, view: str = "mean") -> Scores:
     needs=("codes", "labels"),
     bounds=(0, 1),
     chance=0.0,
-    paper="Li et al. 2020, arXiv 2002.10003, MIG-sup",
+    paper="Li et al. 2020, arXiv 2002.10549",
     family="disentanglement",
     main=False,
 )
@@ -79,7 +79,7 @@ def mig_sup_quantile20(ev: Evaluation, *, view: str = "mean") -> Estimate:
     better="higher",
     needs=("codes", "labels"),
     bounds=(0, 1),
-    paper="Ridgeway & Mozer 2018, arXiv 1802.05312, eq. 2",
+    paper="Ridgeway & Mozer 2018, arXiv 1802.05312",
     family="disentanglement",
     main=False,
 )
@@ -96,7 +96,7 @@ def modularity_quantile20(ev: Evaluation, *, view: str = "mean") -> Estimate:
     needs=("codes", "labels"),
     bounds=(0, 1),
     chance=0.0,
-    paper="Sepliarskaia et al. 2019, arXiv 1910.05587, DCIMIG",
+    paper="Sepliarskaia et al. 2019, arXiv 1910.05587",
     family="disentanglement",
     main=False,
 )

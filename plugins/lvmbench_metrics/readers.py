@@ -103,10 +103,10 @@ def boosted(ev: Evaluation, view: str) -> Readings:
             train[:ROWS][known], y[known].numpy()
         )  # ties between splits are drawn
         said = trees.predict(test) if target.is_number else trees.decision_function(test)
-        scores = target.columns(torch.as_tensor(said)) if target.is_number else torch.as_tensor(said)
-        importance = torch.as_tensor(trees.feature_importances_)
-        read = _informativeness(ev, scores.reshape(len(test), -1).to(ev.device), target)
-        found[name] = Reading(_shares(importance.to(ev.device)), read)
+        scores = torch.as_tensor(said, device=ev.device)
+        scores = target.columns(scores) if target.is_number else scores.reshape(len(test), -1)
+        importance = torch.as_tensor(trees.feature_importances_, device=ev.device)
+        found[name] = Reading(_shares(importance), _informativeness(ev, scores, target))
     return {a.name: found[a.name] for a in ev.schema.attributes}
 
 

@@ -3,8 +3,10 @@ import pytest
 import torch
 
 from lvmbench import Dataset
+from lvmbench.api import HasFactors
 from lvmbench_faces import dataset, renderer
 from lvmbench_faces.dataset import Faces
+from lvmbench_faces.factors import draw_sharing
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +108,37 @@ def test_the_faces_are_cached_under_their_fingerprint(cache_folder):
     faces = Faces(size=32)
     faces.split("val", 3)
     assert (cache_folder / f"faces-{faces.fingerprint[:16]}" / "val-3.npy").exists()
+
+
+def test_faces_in_a_group_share_one_factor_and_no_other():
+    faces, each = Faces(size=32), 4
+    places = np.arange(12)
+    for name in ("glasses", "age", "background_hue"):
+        table = draw_sharing(0, 100 + places, name, places // each)
+        groups = {key: values.reshape(3, each) for key, values in table.items()}
+        assert (groups[name] == groups[name][:, :1]).all()
+        for key in {"age", "skin_tone", "pos_x"} - {name}:
+            assert len(np.unique(groups[key])) == 12
+    assert len(np.unique(groups["background_hue"])) == 3
+    assert set(faces.factor_names) == set(table)
+
+
+def test_groups_are_drawn_independently_in_every_mode():
+    one, other = (Faces(size=32, mode=mode).sharing("male", 2, 3) for mode in ("celeba", "independent"))
+    assert one.shape == (2, 3, 3, 32, 32)
+    assert torch.equal(one, other)
+    assert not torch.equal(one, Faces(size=32, seed=1).sharing("male", 2, 3))
+
+
+def test_a_picture_of_a_group_is_drawn_once(faces, cache_folder, monkeypatch):
+    first = faces.sharing("male", 2, 12)
+    assert (cache_folder / f"faces-{faces.fingerprint[:16]}" / "sharing-male-12-24.npy").exists()
+    drawn = []
+    monkeypatch.setattr(dataset, "render", lambda *a, **k: drawn.append(a) or renderer.render(*a, **k))
+    assert torch.equal(faces.sharing("male", 2, 12), first)
+    assert sum(len(table["male"]) for table, _ in drawn) < 24  # what the cache looks at to trust the file
+    assert not torch.equal(first[:, :3], faces.sharing("bald", 2, 3))
+
+
+def test_the_faces_can_draw_to_order(faces):
+    assert isinstance(faces, HasFactors)
