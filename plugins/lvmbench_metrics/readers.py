@@ -155,8 +155,9 @@ def _sparsest(x: Tensor, y: Tensor, val: Tensor, y_val: Tensor, *, logistic: boo
 
 
 def _shares(importance: Tensor) -> Tensor:
-    total = importance.sum()
-    return importance / torch.where(total > 0, total, 1)
+    found = importance.clamp(min=0)  # a split that takes no impurity away may round to less than none
+    total = found.sum()
+    return found / torch.where(total > 0, total, 1)
 
 
 def _informativeness(ev: Evaluation, scores: Tensor, target: Target) -> Estimate:

@@ -118,6 +118,12 @@ def test_importances_of_an_attribute_sum_to_one_whatever_its_number_of_classes(c
     assert [float(r.importance.sum()) for r in found.values()] == pytest.approx([1, 1, 1])
 
 
+def test_an_importance_that_rounds_to_less_than_none_is_none():
+    shares = readers._shares(torch.tensor([3.0, -1e-18, 1.0]).double())
+    assert shares.tolist() == [0.75, 0, 0.25]
+    assert 0 < disentanglement(torch.stack([shares, shares.flip(0)], dim=1)) < 1
+
+
 def test_what_the_linear_reader_finds_is_what_is_there_on_test_rows(coded):
     def draw(n, g):
         y = torch.randint(0, 2, (n, 1), generator=g).float()
