@@ -67,10 +67,10 @@ format_option = click.option(
 )
 by_option = click.option(
     "--by",
-    type=click.Choice(["model", "attribute", "both", "pair"]),
+    type=click.Choice(["model", "attribute", "both", "pair", "aggregate"]),
     default="both",
     show_default=True,
-    help="Which tables; pair: differences of models.",
+    help="Which tables; pair: differences of models; aggregate: all attributes and seeds in one number.",
 )
 
 show_option = click.option(

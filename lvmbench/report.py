@@ -18,6 +18,7 @@ from lvmbench.catalog import Catalog
 from lvmbench.plan import GIVEN
 from lvmbench.records import Stored
 from lvmbench.runner import Results
+from lvmbench.summary import summary_lines, summary_tables
 from lvmbench.tables import Table, attribute_table, model_table, pair_table, pairs_of
 
 WIDTH = 100
@@ -37,7 +38,7 @@ WHOLE = (
 def report(
     stored: Sequence[Stored], catalog: Catalog, fmt: str = "simple", by: str = "both", show: str = MAIN
 ) -> str:
-    """Return the tables of records: by model, attribute, both, or pair; all figures in one for csv and json.
+    """Return the tables of records: by model, attribute, both, pair, or aggregate; all figures in one for csv and json.
 
     ``show`` names the metrics that text shows: the main ones, those of a family, or all.
 
@@ -47,7 +48,7 @@ def report(
     cards = Cards(catalog)
     found = groups(stored)
     if fmt in ("csv", "json"):
-        lines = [line for group in found for line in _lines(group, cards, by)]
+        lines = [line for group in found for line in _flat(group, cards, by)]
         return json.dumps(lines, indent=1) if fmt == "json" else _csv(lines)
     return "\n\n".join(_text(group, cards, fmt, by, show) for group in found)
 
@@ -63,6 +64,10 @@ def _text(group: Group, cards: Cards, fmt: str, by: str, show: str) -> str:
         tables.append(model_table(group, cards, fmt, show))
     if by in ("attribute", "both"):
         tables.append(attribute_table(group, cards, fmt, show))
+    if by == "aggregate":
+        tables += summary_tables(group, cards, show)
+        if not tables:
+            return f"{heading(group)}\n\nno aggregate: no metric here says how well z holds an attribute"
     if by == "pair":
         if not pairs_of(group):
             return f"{heading(group)}\n\nno pair: there is but one model"
@@ -129,6 +134,10 @@ def _wrap(notes: Sequence[str]) -> Iterator[str]:
 
     for note in notes:
         yield from textwrap.wrap(note, WIDTH, subsequent_indent="  ")
+
+
+def _flat(group: Group, cards: Cards, by: str) -> Iterator[dict[str, Any]]:
+    return summary_lines(group, cards) if by == "aggregate" else _lines(group, cards, by)
 
 
 def _lines(group: Group, cards: Cards, by: str) -> Iterator[dict[str, Any]]:

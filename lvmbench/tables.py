@@ -34,7 +34,7 @@ class Table:
 def model_table(group: Group, cards: Cards, fmt: str, show: str = MAIN) -> Table:
     """Return rows of models and controls, columns of metrics; per-attribute metrics as their mean."""
     shown = cards.shown(group.metrics, show)
-    header, columns = ["model", *FACTS], [[_name(r) for r in group.rows], *_facts(group.rows)]
+    header, columns = ["model", *FACTS], [[name_of(r) for r in group.rows], *_facts(group.rows)]
     if show not in (MAIN, ALL):
         header, columns = header[:2], columns[:2]
     for title, column in [*_capture_column(group, cards, shown), *_metric_columns(group, cards, fmt, shown)]:
@@ -129,7 +129,8 @@ def _converged(seeds: Sequence[bool | None]) -> str:
     return "yes" if all(told) else "no" if not any(told) else f"{sum(told)} of {len(told)}"
 
 
-def _name(row: Row) -> str:
+def name_of(row: Row) -> str:
+    """Return what a table calls a row: a control says that it is one."""
     return row.label if row.role == "model" else f"{row.label} ({row.role})"
 
 
@@ -294,7 +295,7 @@ def _reasons(group: Group, shown: Sequence[str]) -> list[str]:
                 if not gap.reason:
                     continue
                 where = told.setdefault((gap.failed, gap.reason), {})
-                where.setdefault(_name(row), {})[metric] = None
+                where.setdefault(name_of(row), {})[metric] = None
     notes = []
     for (failed, reason), rows in sorted(told.items(), key=lambda item: not item[0][0]):
         metrics = list(dict.fromkeys(m for found in rows.values() for m in found))
