@@ -98,9 +98,8 @@ class Given:
         of = torch.arange(n) if self.groups is None else self.groups.unique(return_inverse=True)[1]
         size = of.bincount()
         order = torch.randperm(len(size), generator=torch.Generator().manual_seed(stream(seed, "split")))
-        middle = size[order].cumsum(0) - size[order] / 2
         parts = torch.empty_like(order)
-        parts[order] = torch.bucketize(middle, torch.tensor(SHARES) * n)
+        parts[order] = torch.bucketize(size[order].cumsum(0), torch.tensor(SHARES, dtype=torch.float64) * n)
         return parts[of]
 
 

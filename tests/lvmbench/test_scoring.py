@@ -82,6 +82,8 @@ def test_identities_in_train_and_test_add_the_row_that_tells_what_memory_is_wort
     found = lvmbench.score(z, labels, splits="part", groups="who", metrics="auroc", seeds=1)
     assert value(found, "codes, labels by identity", "auroc", "a").value == 1
     assert value(found, "codes, labels permuted", "auroc", "a").value < 0.7
+    drawn = lvmbench.score(z, {"a": who % 2, "who": who}, groups="who", metrics="auroc", seeds=1)
+    assert "codes, labels by identity" not in set(drawn.frame.model)  # no test identity was seen
 
 
 def test_by_default_every_metric_is_taken_that_reads_codes_or_labels_alone(pair):

@@ -70,6 +70,7 @@ def test_two_ways_of_writing_a_number_are_one_value():
     attribute, labels = one(["1", "1.0", "01", "2", "3e0"])
     assert attribute.classes == ("1", "2", "3")
     assert labels.tolist() == [0, 0, 0, 1, 2]
+    assert one([0.0, -0.0, 1.0])[0].classes == ()
 
 
 @pytest.mark.parametrize("missing", [None, math.nan, "", " ", "NA", "n/a", "NaN", "null"])
