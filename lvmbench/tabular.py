@@ -159,9 +159,8 @@ def _column(series: pd.Series[Any], name: str, where: str) -> _Column:
     if series.dtype.kind in "biuf":
         places, values = pd.factorize(series.astype("float64"))
         return _numeric(name, where, places, np.asarray(values, dtype=np.float64))
-    words = series.astype(object).map(lambda v: "" if pd.isna(v) else str(v).strip())
-    places, found = pd.factorize(words)
-    return _worded(name, where, places, [str(word) for word in found])
+    places, found = pd.factorize(series.astype(object))
+    return _worded(name, where, places, [str(value).strip() for value in found])
 
 
 def _worded(name: str, where: str, places: NDArray[np.int64], found: list[str]) -> _Column:
@@ -251,9 +250,10 @@ def _kind(column: _Column) -> Kind:
 
 
 def _refuse_words(column: _Column, distinct: int, present: int) -> None:
-    stray = _no_numbers(column)
-    if distinct > MAX_INTEGERS and len(stray) < distinct / 2:
-        told = f"'{column.names[stray[0]]}' in row {column.row(stray[0])}"
+    stray = np.isnan(_read_numbers(column.names))
+    if distinct > MAX_INTEGERS and stray.sum() < distinct / 2:
+        first = _first(column, stray)
+        told = f"'{column.names[first]}' in row {column.row(first)}"
         raise _LeftOut(f"numbers, but for {told}; as words: kind categorical")
     if distinct == present:
         raise _LeftOut("another word in every row")
@@ -261,17 +261,16 @@ def _refuse_words(column: _Column, distinct: int, present: int) -> None:
         raise _LeftOut(f"{distinct:,} different words are too many classes")
 
 
-def _no_numbers(column: _Column) -> list[int]:
-    """Return the values of a column of words that are no numbers, in the order of their rows."""
-    stray = np.isnan(_read_numbers(column.names)).nonzero()[0].tolist()
-    return sorted(stray, key=column.row)
+def _first(column: _Column, values: NDArray[np.bool_]) -> int:
+    """Return which of some values comes first in the rows."""
+    return int(column.places[np.append(values, False)[column.places].argmax()])
 
 
 def _refuse(column: _Column, kind: Kind) -> None:
     """Raise where a column cannot be of a kind."""
     here, distinct = f"{column.where}, column '{column.name}'", len(column.names)
     if kind == "number" and column.numbers is None:
-        raise column.wrong(_no_numbers(column)[0], "is not a number.")
+        raise column.wrong(_first(column, np.isnan(_read_numbers(column.names))), "is not a number.")
     if kind == "binary" and distinct != 2:
         raise DataError(f"{here}: {distinct} different values, where binary needs two.")
     if kind in ("categorical", "ordinal") and distinct > MAX_CLASSES:

@@ -127,6 +127,7 @@ def test_an_asked_kind_wins_over_the_rules():
     [
         (["1", "2", "x"], "number", DataError, "labels, row 3, column 'a': 'x' is not a number"),
         (["low", "high", "hi"], ["low", "high"], DataError, "labels, row 3, column 'a': 'hi' is none of"),
+        (["1", "x", "a"], "number", DataError, "row 2, column 'a': 'x' is not a number"),
         (["1", "2", "3"], "binary", DataError, "3 different values"),
         (["low", "mid", "high"], "ordinal", UsageError, "a=high,low,mid"),
         ([f"w{i}" for i in range(101)], "categorical", DataError, "101 different values"),
