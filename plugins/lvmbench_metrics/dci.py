@@ -51,7 +51,7 @@ def dci_disentanglement_logistic(ev: Evaluation, *, view: str = "mean") -> Estim
 
 @_score
 def dci_completeness_logistic(ev: Evaluation, *, view: str = "mean") -> Scores:
-    """Return how far one dimension only matters to each attribute."""
+    """Return how far one dimension only matters to each attribute, 0 where none does."""
     return _completeness(ev, "logistic", view)
 
 
@@ -120,10 +120,9 @@ def _complete(reading: Reading | NotApplicable) -> Estimate | NotApplicable:
         return reading
     if len(reading.importance) < 2:
         return NotApplicable("the code has one dimension")
-    if not reading.importance.any():
-        return NotApplicable("no dimension matters to the reader")
     best = int(reading.importance.argmax())
-    return Estimate(float(_concentration(reading.importance[None])), note=f"most in dimension {best}")
+    note = f"most in dimension {best}" if reading.importance.any() else "no dimension matters to the reader"
+    return Estimate(completeness(reading.importance[:, None]), note=note)
 
 
 def _informed(ev: Evaluation, backend: Backend, view: str) -> Scores:

@@ -61,7 +61,8 @@ def factor_vae_score(ev: Evaluation, *, groups: Groups = 32, each: Each = 16) ->
     active = codes.flatten(0, 2).std(0) >= ACTIVE
     note = f"{int(active.sum())} of {len(active)} dimensions active"
     if not active.any():
-        return Estimate(1 / len(codes), note=note)
+        chance = 1 / len(codes)
+        return Estimate(chance, note=f"chance {chance:.3f}, {note}")
     dims = codes[..., active]
     train, test = halves(dims.var(2) / dims.flatten(0, 2).var(0))
     return _of_votes(named_from_variances(train, test), f", {note}")
@@ -80,16 +81,19 @@ def irs(ev: Evaluation, *, groups: Groups = 32, each: Each = 16) -> Estimate:
     """Return how little a dimension moves while its best factor is held, whatever happens to the others.
 
     It is 1 - (largest deviation in a group) / (that in groups of equal size that share nothing), a mean over
-    groups; then the largest over factors, and the mean over dimensions weighted by how far they move.
+    groups, of the factor that is best on the other half of the groups. The mean is over dimensions, weighted by
+    how far they move.
     """
     codes = ev.shared(_codes, groups=groups, each=each)
-    held, free = deviations(codes), deviations(mixed(codes)).mean(0)
+    train, test = (deviations(half) for half in halves(codes))
+    free = deviations(mixed(codes)).mean(0)
     active = free > 0
     note = f"{int(active.sum())} of {len(active)} dimensions active"
     if not active.any():
         return Estimate(0.0, note=note)
-    robust = (1 - held[:, active] / free[active]).amax(0)
-    return Estimate(float(robust @ free[active] / free[active].sum()), note=note)
+    held = test.gather(0, train.argmin(0, keepdim=True))[0]
+    # sum_d free_d (1 - held_d / free_d) / sum_d free_d
+    return Estimate(float(1 - held.sum() / free.sum()), note=note)
 
 
 def halves(groups: Tensor) -> tuple[Tensor, Tensor]:

@@ -63,8 +63,8 @@ def test_a_code_without_information_scores_chance(metric):
 
 
 def test_robustness_of_a_code_without_information_is_about_nothing_whatever_the_size_of_groups():
-    for each in (4, 64):
-        assert abs(metrics.irs.compute(looked_at(noise), each=each).value) < 0.12
+    for groups, each in ((200, 4), (20, 64)):  # the best of four factors by luck is not the best again
+        assert abs(metrics.irs.compute(looked_at(noise), groups=groups, each=each).value) < 0.02
     assert metrics.irs.compute(looked_at(lambda x: torch.zeros(len(x), 6))).value == 0
 
 
@@ -73,6 +73,14 @@ def test_a_turned_code_is_less_robust_and_names_fewer_factors_by_variance():
     ev = looked_at(lambda x: identity(x) @ turn)
     assert metrics.irs.compute(ev).value < 0.6
     assert metrics.factor_vae_score.compute(ev).value < 0.97
+
+
+def test_robustness_is_that_of_the_factor_that_moves_a_dimension_least():
+    # a group's deviations: of pixels drawn evenly, and of halves of two pixels
+    found = metrics.irs.compute(looked_at(lambda x: identity(x)[:, :1] + identity(x)[:, 1:2]), groups=200)
+    free = deviations((torch.rand(1, 4000, 16, 2) * 255 / 256).sum(3, keepdim=True))
+    held = deviations(torch.rand(1, 4000, 16, 1) * 255 / 256)
+    assert found.value == pytest.approx(float(1 - held / free), abs=0.02)
 
 
 def test_dead_dimensions_are_counted_out_and_do_not_vote():
