@@ -99,6 +99,14 @@ def test_dead_dimensions_are_counted_out_and_do_not_vote():
     )
 
 
+def test_a_dimension_votes_in_units_of_its_own_spread():
+    # the first two dimensions are noisy and large: unscaled, their variance would never be the least
+    def stretched(x):
+        return (identity(x) + 0.1 * torch.randn(len(x), F)) * torch.tensor([100.0, 30.0, 1.0, 1.0])
+
+    assert metrics.factor_vae_score.compute(looked_at(stretched)).value > 0.95
+
+
 def test_votes_are_learned_on_other_groups_than_those_that_are_told():
     # every group's vote is one of 50 dimensions at random: on the groups learned from, the majority looks informed
     votes = torch.rand(F, 40, 50, generator=torch.Generator().manual_seed(0))
