@@ -80,12 +80,11 @@ def logistic(ev: Evaluation, view: str) -> Readings:
         group = {name: target for name, target in targets.items() if target.is_number is number}
         if not group:
             continue
-        y = {
-            s: torch.cat([t.columns(getattr(t, s)) for t in group.values()], dim=1) for s in ("train", "val")
-        }
-        weights = _sparsest(x.train[:ROWS], y["train"], x.val, y["val"], logistic=not number)
-        for name, target in group.items():
-            own, weights = weights.split([k := max(1, len(target.classes)), len(weights) - k])
+        y = torch.cat([t.columns(t.train) for t in group.values()], dim=1)
+        y_val = torch.cat([t.columns(t.val) for t in group.values()], dim=1)
+        weights = _sparsest(x.train[:ROWS], y, x.val, y_val, logistic=not number)
+        sizes = [max(1, len(target.classes)) for target in group.values()]
+        for (name, target), own in zip(group.items(), weights.split(sizes), strict=True):
             importance = own[:, :-1].abs().sum(0)
             found[name] = Reading(_shares(importance), _informativeness(ev, x.test @ own.T, target))
     return {a.name: found[a.name] for a in ev.schema.attributes}
@@ -99,9 +98,8 @@ def boosted(ev: Evaluation, view: str) -> Readings:
         y = target.train.cpu()
         known = ~y.isnan()
         kind = GradientBoostingRegressor if target.is_number else GradientBoostingClassifier
-        trees = kind(random_state=0).fit(
-            train[:ROWS][known], y[known].numpy()
-        )  # ties between splits are drawn
+        # of splits that are equally good one is drawn
+        trees = kind(random_state=0).fit(train[:ROWS][known], y[known].numpy())
         said = trees.predict(test) if target.is_number else trees.decision_function(test)
         scores = torch.as_tensor(said, device=ev.device)
         scores = target.columns(scores) if target.is_number else scores.reshape(len(test), -1)

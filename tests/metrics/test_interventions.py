@@ -95,7 +95,7 @@ def test_dead_dimensions_are_counted_out_and_do_not_vote():
     assert metrics.irs.compute(looked_at(padded)).value > 0.98  # a dimension weighs as far as it moves
     assert (
         metrics.factor_vae_score.compute(looked_at(lambda x: 0 * padded(x))).note
-        == "0 of 9 dimensions active"
+        == "chance 0.250, 0 of 9 dimensions active"
     )
 
 
