@@ -46,6 +46,20 @@ class Sample:
     seeds: tuple[int, ...]
     values: Tensor  # [S]
     replicates: Tensor | None  # [S, R]
+    seedless: bool = False
+
+    def over(self, seeds: tuple[int, ...]) -> Sample:
+        """Return the sample for these seeds, where one seed says what all would."""
+        if not self.seedless or len(self.seeds) > 1:
+            return self
+        boots = None if self.replicates is None else self.replicates.expand(len(seeds), -1)
+        return Sample(seeds, self.values.expand(len(seeds)), boots, True)
+
+
+def matched(*samples: Sample) -> list[Sample]:
+    """Return samples over the same seeds as far as that can be: those of seedless models as often as others."""
+    longest = max(samples, key=lambda s: len(s.seeds))
+    return [sample.over(longest.seeds) for sample in samples]
 
 
 def figure_of(sample: Sample, n: int | None = None) -> Figure:
@@ -133,6 +147,7 @@ class Row:
             tuple(seed for seed, _ in found),
             torch.tensor([value for _, (value, _) in found], dtype=torch.float64),
             torch.stack(boots).double() if len(boots) == len(found) else None,
+            bool(self.fits[0].record.cell.get("seedless")),
         )
 
     def figure(self, metric: str, attributes: Attributes) -> Figure:
@@ -173,6 +188,7 @@ class Row:
         a, b = self.sample(metric, attributes), other.sample(metric, attributes)
         if a is None or b is None:
             return next(f for r in (self, other) if (f := r.figure(metric, attributes)).value is None)
+        a, b = matched(a, b)
         paired, seeds = a.seeds == b.seeds, min(len(a.seeds), len(b.seeds))
         found = paired_difference(a.values, a.replicates, b.values, b.replicates, paired=paired)
         if not paired and seeds == 1:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lvmbench.aggregate import Figure, Group, Row, Sample, figure_of
+from lvmbench.aggregate import Figure, Group, Row, Sample, figure_of, matched
 from lvmbench.cards import Cards
 
 ROOM = 0.02  # of the way from chance to perfection: where the ceiling rises less, the floor holds it already
@@ -78,6 +78,7 @@ def _sides(group: Group, row: Row, question: Question) -> tuple[Sample, Sample] 
     model, low, high = (r.sample(question.metric, key) for r in (row, floor, ceiling))
     if model is None or low is None or high is None:
         return row.figure(question.metric, key).reason or "not measured"
+    model, low, high = matched(model, low, high)
     if not model.seeds == low.seeds == high.seeds:
         return "its floor or the ceiling was run on other seeds"
     scale = (-1.0 if question.better == "lower" else 1.0) / question.span

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -47,11 +46,12 @@ class Cell:
     precision: str = PRECISION
     protocol: int = PROTOCOL
     labels: Labels = "given"
+    seedless: bool = False  # no seed changes the model: one stands for all
 
     @property
     def fit_key(self) -> str:
         """Return the digest of all that decides the weights."""
-        told = ("budget", "role", "label", "dataset_label", "labels")
+        told = ("budget", "role", "label", "dataset_label", "labels", "seedless")
         asked = {k: v for k, v in asdict(self).items() if k not in told}
         return digest({**asked, "budget": self.budget.fit_part()})
 
@@ -104,7 +104,8 @@ def plan(spec: Spec, catalog: Catalog, device: str = "cpu") -> Plan:
     cells = [
         Cell(**dataset, **row, seed=seed, budget=budget, device=device)
         for dataset in _distinct(data)
-        for row, seed in itertools.product(_rows(catalog, dataset, models, spec, measures), seeds)
+        for row in _rows(catalog, dataset, models, spec, measures)
+        for seed in (seeds[:1] if row["seedless"] else seeds)
     ]
     return Plan(tuple(cells), measures)
 

@@ -29,6 +29,7 @@ def model_fields(item: Item, given: Mapping[str, Any]) -> dict[str, Any]:
         "model_options": options,
         "model_source": digest([item.origin, source_hash(*modules_of(target), *nets, *ENGINE)]),
         "role": item.entry.role,
+        "seedless": bool(getattr(target, "seedless", False)),
         "label": _label(item, options),
     }
 

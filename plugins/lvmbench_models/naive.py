@@ -16,6 +16,7 @@ class Pixels(nn.Module):
     """Raw pixels: the picture averaged down to ``size`` × ``size`` is its own code."""
 
     named: ClassVar[tuple[str, ...]] = ("size",)
+    seedless: ClassVar[bool] = True
 
     def __init__(self, schema: Schema, *, size: Annotated[int, Ge(1)] = 8) -> None:
         super().__init__()
@@ -33,6 +34,8 @@ class Pixels(nn.Module):
 
 class AttributeOnly(nn.Module):
     """One attribute alone: what a code tells of the others that knows nothing but, say, the gender."""
+
+    seedless: ClassVar[bool] = True
 
     def __init__(self, schema: Schema, *, attribute: str = "Male") -> None:
         super().__init__()
@@ -54,6 +57,8 @@ class AttributeOnly(nn.Module):
 
 class Majority(nn.Module):
     """No code: every picture gets the same, so that whatever reads it can but name the commonest class."""
+
+    seedless: ClassVar[bool] = True
 
     def __init__(self, schema: Schema) -> None:
         super().__init__()

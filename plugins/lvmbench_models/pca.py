@@ -23,6 +23,7 @@ class PCA(nn.Module):
     """
 
     paper: ClassVar[str] = "Tipping & Bishop 1999, eq. 4-8"
+    seedless: ClassVar[bool] = True  # the seed starts an iteration that ends in the same axes
 
     def __init__(self, schema: Schema, *, latent_dim: Annotated[int, Ge(1)] = 16) -> None:
         super().__init__()

@@ -40,6 +40,7 @@ def group(tmp_path):
                 cell = {
                     "label": label, "seed": seed, "role": role, "dataset_label": "faces", "fingerprint": "f",
                     "model_source": "s", "device": "cpu", "budget": vars(BUDGETS["quick"]),
+                    "seedless": role == "floor" and seeds == 1,
                 }  # fmt: skip
                 key = f"{label}{seed}".encode().hex().ljust(32, "0")
                 one = Record(key, cell, "done", scores=tuple(scores), code_dims=int(size))
@@ -138,6 +139,13 @@ def test_a_span_is_the_way_from_chance_to_perfection(group, catalog):
 def test_seeds_that_differ_are_not_compared(group, catalog):
     rows = bracket((0.75, 0.75), floor=(0.6, 0.6, 0.6))
     assert "other seeds" in of(group(rows), catalog).reason
+
+
+def test_one_seed_of_a_seedless_floor_stands_for_all(group, catalog):
+    once = of(group(bracket((0.7, 0.8), floor=(0.6,))), catalog)
+    assert once.value == pytest.approx(0.5)
+    assert once.seeds == 2
+    assert once.high > 0.6  # the seeds of the model still count
 
 
 def test_an_attribute_that_one_model_lacks_is_no_part_of_the_sum(group, catalog):

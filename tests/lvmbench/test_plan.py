@@ -72,6 +72,14 @@ def test_raw_pixels_have_their_size_in_their_name(catalog):
     assert "pixels(size=8)" in labels(plan(spec(models="vae"), catalog))
 
 
+def test_a_model_that_no_seed_changes_has_one_cell(catalog):
+    planned = plan(spec(models="vae", seeds=[3, 7]), catalog)
+    seeds = {
+        m: [c.seed for c in planned.cells if c.model == f"lvmbench:{m}"] for m in ("pca", "random-encoder")
+    }
+    assert seeds == {"pca": [3], "random-encoder": [3, 7]}
+
+
 def test_a_run_takes_a_metric_with_its_further_options(catalog):
     item = catalog.get("metric", "lvmbench:ami")
     also = replace(item, entry=replace(item.entry, also=({"k": 5},)))
