@@ -47,8 +47,8 @@ def model_table(group: Group, cards: Cards, fmt: str, show: str = MAIN) -> Table
         *_options_used(shown, group),
         *_reasons(group, shown),
     ]
-    more = [f for f in cards.families(group.metrics) if f != show]
-    if more and show != ALL:
+    more = cards.families([metric for metric in group.metrics if metric not in shown])
+    if more:
         notes.append(f"more of what was measured: lvmbench table --show {', '.join(more)} or all")
     rows = [list(row) for row in zip(*columns, strict=True)]
     return _without_empty(Table("By model", header, rows, notes))

@@ -23,6 +23,40 @@ _SUMMARIES = {
     "auroc": ("probes:auroc", "area under the ROC curve of a linear probe of z"),
     "balanced-accuracy": ("probes:balanced_accuracy", "mean recall over classes of a linear probe of z"),
     "r2": ("probes:r2", "share of a number's variance that a linear probe of z predicts"),
+    "spearman": (
+        "probes:spearman",
+        "rank correlation of a linear probe of z with numbers and ordered classes",
+    ),
+    "average-precision": ("probes:average_precision", "area under precision over recall, for rare classes"),
+    "within-gender-auroc": (
+        "probes:within_gender_auroc",
+        "AUROC within each class of Male, or another attribute",
+    ),
+    "usable-information": (
+        "usable:usable_information",
+        "share of the label entropy that a linear probe of z saves",
+    ),
+    "usable-bits": ("usable:usable_bits", "bits a row that a linear probe of z saves"),
+    "ece": ("calibration:ece", "how far p(attribute|z) is from the share of rows that have it"),
+    "mlp-auroc": ("mlp:mlp_auroc", "AUROC of a probe with a hidden layer"),
+    "mlp-gap": ("mlp:mlp_gap", "AUROC of a probe with a hidden layer beyond the linear one's"),
+    "knn-balanced-accuracy": (
+        "neighbours:knn_balanced_accuracy",
+        "mean recall over classes of 20 neighbours in z",
+    ),
+    "best-dimension": ("dimensions:best_dimension", "AUROC of the best single dimension of z"),
+    "dimension-gap": ("dimensions:dimension_gap", "AUROC of the best single dimension beyond the second"),
+    "best-dimension-spearman": (
+        "dimensions:best_dimension_spearman",
+        "rank correlation of a number with the best single dimension of z",
+    ),
+    "auroc-100": ("few:auroc_100", "AUROC of a linear probe that saw 100 labels"),
+    "codelength": ("codelength:codelength", "bits a label to send the training labels, given z"),
+    "prevalence": (
+        "prevalence:prevalence",
+        "share of the second of two classes, of the commonest of several",
+    ),
+    "label-entropy": ("prevalence:label_entropy", "entropy of an attribute's labels, bits"),
     "mig-quantile20": (
         "disentanglement:mig_quantile20",
         "mutual information gap, 20 bins of equally many rows",

@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from lvmbench import Estimate, Evaluation, LvmbenchError, NotApplicable, metric
-from lvmbench_metrics.codes import finite_codes
-from lvmbench_metrics.features import alive
+from lvmbench_metrics.codes import alive, finite_codes
 from lvmbench_metrics.influence import moved
 
 CELLS = 2**19  # densities of one dimension in memory at one time

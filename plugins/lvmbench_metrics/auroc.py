@@ -14,16 +14,17 @@ def auroc(scores: Tensor, positive: Tensor, weights: Tensor) -> Tensor:
     The weighted Mann-Whitney statistic: negatives are sorted once, and a positive beats the weight that lies
     before it. NaN where a weighting leaves a class empty.
     """
-    order = scores[~positive].argsort()
-    negatives, positives = scores[~positive][order], scores[positive]
+    yes, no = positive.nonzero().flatten(), (~positive).nonzero().flatten()
+    negatives, order = scores[no].sort()
     columns = (
         weights.T.contiguous()
     )  # rows first: sums over rows then run along memory, for all weightings at once
-    below = torch.cat([columns.new_zeros(1, columns.shape[1]), columns[~positive][order].cumsum(0)])
-    left = torch.searchsorted(negatives, positives)
-    right = torch.searchsorted(negatives, positives, right=True)
-    beaten = (below[left] + below[right]).double() / 2
-    own = columns[positive].double()
+    below = torch.cat([columns.new_zeros(1, columns.shape[1]), columns[no[order]].cumsum(0)])
+    left, right = (torch.searchsorted(negatives, scores[yes], right=side) for side in (False, True))
+    beaten = below[left].double()
+    if (left != right).any():
+        beaten = (beaten + below[right].double()) / 2
+    own = columns[yes].double()
     return (own * beaten).sum(0) / (own.sum(0) * below[-1].double())
 
 

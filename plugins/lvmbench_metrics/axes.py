@@ -14,8 +14,7 @@ from torch.nn.functional import one_hot
 from lvmbench import Estimate, Evaluation, NotApplicable, metric
 from lvmbench_metrics import probes
 from lvmbench_metrics.auroc import auroc_matrix, placements
-from lvmbench_metrics.codes import class_labels, finite_codes, told_apart
-from lvmbench_metrics.features import alive
+from lvmbench_metrics.codes import alive, class_labels, finite_codes, told_apart
 from lvmbench_metrics.influence import moved
 from lvmbench_metrics.information import entropy, indicators, mutual
 

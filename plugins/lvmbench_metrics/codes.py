@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from lvmbench import Attribute, Evaluation, LvmbenchError, NotApplicable
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+RESOLUTION = 1e-6  # a spread smaller than this share of the codes' size is float32 rounding, not information
 
 
 def finite_codes(ev: Evaluation, split: SplitName, view: str) -> Tensor:
@@ -18,11 +20,24 @@ def finite_codes(ev: Evaluation, split: SplitName, view: str) -> Tensor:
     Raises:
         LvmbenchError: if any code is not finite.
     """
-    z = ev.codes(split, view)
+    return require_finite(ev.codes(split, view), split, view).double()
+
+
+def require_finite(z: Tensor, split: SplitName, view: str) -> Tensor:
+    """Return codes of a split as they are: [N, D].
+
+    Raises:
+        LvmbenchError: if any code is not finite.
+    """
     broken = int((~z.isfinite().all(dim=1)).sum())
     if broken:
         raise LvmbenchError(f"the codes (view '{view}') of {broken} of {len(z)} {split} rows are not finite.")
-    return z.double()
+    return z
+
+
+def alive(z: Tensor) -> Tensor:
+    """Return which dimensions vary by more than rounding: [N, D] -> bool [D]."""
+    return z.std(0, correction=0) > RESOLUTION * z.square().mean(0).sqrt()
 
 
 def class_labels(ev: Evaluation, split: SplitName) -> Tensor:
@@ -32,7 +47,10 @@ def class_labels(ev: Evaluation, split: SplitName) -> Tensor:
 
 def weights_of(ev: Evaluation, rows: Tensor) -> Tensor:
     """Return the bootstrap weights of some test rows, by index or mask: [n] -> [R, n]."""
-    return ev.shared(_weights_by_row)[rows].T
+    weights = ev.shared(_weights_by_row)
+    places = rows.nonzero().flatten() if rows.dtype == torch.bool else rows
+    everyone = torch.equal(places, torch.arange(len(weights), device=places.device))
+    return weights.T if everyone else weights[places].T  # to pick rows is to copy them
 
 
 def _weights_by_row(ev: Evaluation) -> Tensor:

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from lvmbench import Attribute, Estimate, Evaluation, NotApplicable, metric
-from lvmbench_metrics.codes import class_labels, finite_codes
-from lvmbench_metrics.features import alive
+from lvmbench_metrics.codes import alive, class_labels, finite_codes
 from lvmbench_metrics.influence import moved
 from lvmbench_metrics.information import Information, best_two, digitise, quantile_edges, width_edges
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from lvmbench import Evaluation
-from lvmbench_metrics.codes import SplitName, finite_codes
-
-RESOLUTION = 1e-6  # a spread smaller than this share of the codes' size is float32 rounding, not information
+from lvmbench_metrics.codes import SplitName, alive, finite_codes
+from lvmbench_metrics.views import codes_of
 
 
 @dataclass(frozen=True)
@@ -30,22 +30,18 @@ def standardised(ev: Evaluation, view: str) -> Features:
 
     def scaled(split: SplitName) -> Tensor:
         z = train if split == "train" else finite_codes(ev, split, view)
-        return torch.nn.functional.pad((z - mean) * scale, (0, 1), value=1.0)
+        return pad((z - mean) * scale, (0, 1), value=1.0)
 
     return Features(scaled("train"), scaled("val"), scaled("test"))
 
 
 def features(ev: Evaluation, view: str) -> Features:
-    """Return standardised codes in uncorrelated coordinates.
+    """Return standardised codes in uncorrelated coordinates, those of wide codes their leading ones.
 
     A rotation changes neither an L2-penalised fit nor its scores, but lets first-order methods run fast.
     """
-    x = ev.shared(standardised, view=view)
-    axes = torch.linalg.eigh(x.train[:, :-1].T @ x.train[:, :-1]).eigenvectors
-    turn = torch.block_diag(axes, axes.new_ones(1, 1))
-    return Features(x.train @ turn, x.val @ turn, x.test @ turn)
-
-
-def alive(z: Tensor) -> Tensor:
-    """Return which dimensions vary by more than rounding: [N, D] -> bool [D]."""
-    return z.std(0, correction=0) > RESOLUTION * z.square().mean(0).sqrt()
+    codes = codes_of(ev, view)
+    scale = torch.where(codes.spread > 0, 1 / codes.spread, 0)
+    standard = codes.train * scale
+    turn = scale[:, None] * torch.linalg.eigh(standard.T @ standard).eigenvectors
+    return Features(*(pad(z @ turn, (0, 1), value=1.0) for z in (codes.train, codes.val, codes.test)))

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
 from lvmbench import Estimate, Evaluation, LvmbenchError, metric, observe
-from lvmbench_metrics.features import alive
+from lvmbench_metrics.codes import alive
 from lvmbench_metrics.logistic import fit, logits
 
 BATCH = 256

@@ -12,10 +12,10 @@ from torch.nn.functional import softplus
 from lvmbench import Attribute, Estimate, Evaluation, NotApplicable
 from lvmbench_metrics import sparse
 from lvmbench_metrics.auroc import placements
-from lvmbench_metrics.codes import SPLITS, finite_codes, told_apart, weights_of
+from lvmbench_metrics.codes import SPLITS, SplitName, finite_codes, told_apart, weights_of
 from lvmbench_metrics.features import standardised
 from lvmbench_metrics.influence import moved
-from lvmbench_metrics.probes import unfit
+from lvmbench_metrics.probing import unfit
 
 ROWS = 10_000  # training rows that a reader learns from
 STRENGTHS = (0.3, 0.1, 0.03, 0.01, 0.003)  # of the L1 penalty, in spreads of the target; the sparsest first
@@ -123,7 +123,7 @@ def _targets(ev: Evaluation, absent: Readings) -> dict[str, Target]:
     return targets
 
 
-def _unread(attribute: Attribute, labels: dict[str, Tensor]) -> str:
+def _unread(attribute: Attribute, labels: dict[SplitName, Tensor]) -> str:
     """Return why an attribute cannot be read, or nothing."""
     if not attribute.is_number:
         return unfit(attribute, {s: of.nan_to_num(nan=-1).round().long() for s, of in labels.items()})

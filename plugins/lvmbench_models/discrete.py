@@ -69,5 +69,5 @@ class Discrete(lvmbench.VAE):
         }
 
     def views(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
-        """Return codes beside the probabilities: ``one-hot`` is the likeliest class of each variable."""
-        return {"one-hot": lambda x: self.posterior(x).mode}
+        """Return codes beside the probabilities: ``one-hot`` likeliest classes, ``sample`` drawn ones."""
+        return {"one-hot": lambda x: self.posterior(x).mode, "sample": lambda x: self.posterior(x).sample()}

@@ -211,8 +211,8 @@ class GaussianMixture(nn.Module):
         return self._posterior(x).mean
 
     def views(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
-        """Return codes beside the responsibilities: ``one-hot`` is the likeliest component."""
-        return {"one-hot": lambda x: self._posterior(x).mode}
+        """Return codes beside the responsibilities: ``one-hot`` the likeliest component, ``sample`` a drawn one."""
+        return {"one-hot": lambda x: self._posterior(x).mode, "sample": lambda x: self._posterior(x).sample()}
 
     @property
     def _mixture(self) -> Mixture:

@@ -111,7 +111,7 @@ def test_information_that_labels_share_is_counted_where_both_are_known():
 
 def test_explicitness_is_the_mean_of_the_probes_areas_from_chance(coded):
     ev = coded([A, B], two)
-    areas = [s.value for s in probes.auroc.compute(ev).values()]
+    areas = [s.value for s in probes.auroc.compute(ev, view="mean").values()]
     found = explicitness.compute(ev)
     assert found.value == pytest.approx(areas[0] + areas[1] - 1)
     noise = coded(

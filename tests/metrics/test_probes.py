@@ -2,16 +2,33 @@ import math
 
 import pytest
 import torch
-from scipy.stats import norm
+from scipy.stats import norm, spearmanr
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score, log_loss, r2_score, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    log_loss,
+    r2_score,
+    roc_auc_score,
+)
 
 from lvmbench import Attribute, Estimate, LvmbenchError, NotApplicable
-from lvmbench_metrics.probes import auroc, balanced_accuracy, best_threshold, r2
+from lvmbench_metrics.auroc import auroc as rank_auroc
+from lvmbench_metrics.probes import (
+    auroc,
+    average_precision,
+    balanced_accuracy,
+    r2,
+    spearman,
+    within_gender_auroc,
+)
+from lvmbench_metrics.scores import best_threshold
 
 A = Attribute("a", "binary")
 RACE = Attribute("race", "categorical", ("x", "y", "z"))
 YEARS = Attribute("years", "ordinal", unit="y")
+TONE = Attribute("tone", "ordinal", ("pale", "light", "olive", "brown", "dark"))
+MALE, BALD = Attribute("Male", "binary"), Attribute("bald", "binary")
 
 
 def shifted(d, prevalence=0.5, dims=3):
@@ -95,7 +112,7 @@ def test_the_probe_of_two_classes_scores_as_scikit_learns(coded):
     ]
     best = min(fits, key=lambda fit: log_loss(y["val"], fit.predict_proba((x["val"] - mean) / std)))
     expected = roc_auc_score(y["test"], best.decision_function((x["test"] - mean) / std))
-    assert auroc.compute(ev)["a"].value == pytest.approx(expected, abs=1e-5)
+    assert auroc.compute(ev, view="mean")["a"].value == pytest.approx(expected, abs=1e-5)
 
 
 def test_one_versus_rest_is_averaged_over_the_classes_that_occur(coded):
@@ -258,3 +275,127 @@ def test_the_bootstrap_has_the_spread_of_new_test_rows(coded):
     told = torch.stack([e.replicates.std() for e in estimates]).mean()
     assert float(told / spread) == pytest.approx(1, abs=0.3)
     assert all(isinstance(e, Estimate) for e in estimates)
+
+
+def test_average_precision_is_told_where_a_class_is_rare_and_is_scikit_learns(coded):
+    ev = coded([A], shifted(2, prevalence=0.03), sizes=(6000, 2000, 4000))
+    z, y = ev.codes("train"), ev.labels("train")[:, 0]
+    scores = LogisticRegression(C=0.1).fit(z, y).decision_function(ev.codes())
+    found = average_precision.compute(ev, view="mean")["a"]
+    assert found.value == pytest.approx(average_precision_score(ev.labels()[:, 0], scores), abs=0.02)
+    assert interval(found)[0] < found.value < interval(found)[1]
+
+
+def test_average_precision_of_what_is_common_is_not_applicable_with_its_share(coded):
+    found = average_precision.compute(coded([A], shifted(2, prevalence=0.2)))["a"]
+    assert isinstance(found, NotApplicable)
+    assert "% of the training rows" in str(found)
+
+
+def test_average_precision_of_several_classes_is_that_of_the_rare_ones(coded):
+    def draw(n, g):
+        labels = torch.multinomial(torch.tensor([0.57, 0.4, 0.03]), n, replacement=True, generator=g)
+        return torch.eye(3)[labels] * 2 + torch.randn(n, 3, generator=g), labels
+
+    ev = coded([RACE], draw, sizes=(6000, 2000, 4000))
+    probe = LogisticRegression(C=0.1).fit(ev.codes("train"), ev.labels("train")[:, 0])
+    expected = average_precision_score(ev.labels()[:, 0] == 2, probe.predict_proba(ev.codes())[:, 2])
+    assert average_precision.compute(ev, view="mean")["race"].value == pytest.approx(expected, abs=0.02)
+
+
+def confounded(n, g):
+    """A gender that moves z, baldness that is nearly always a man's, and nothing in z of baldness itself."""
+    male = torch.randint(0, 2, (n,), generator=g)
+    bald = torch.rand(n, generator=g) < torch.where(male == 1, 0.5, 0.05)
+    z = torch.randn(n, 2, generator=g) + 4 * male[:, None]
+    return z, torch.stack([male, bald], dim=1)
+
+
+def test_what_only_gender_tells_is_chance_within_gender(coded):
+    ev = coded([MALE, BALD], confounded, sizes=(4000, 1000, 4000))
+    assert auroc.compute(ev)["bald"].value > 0.75
+    found = within_gender_auroc.compute(ev)
+    assert interval(found["bald"])[0] < 0.5 < interval(found["bald"])[1]
+    assert found["bald"].value == pytest.approx(0.5, abs=0.05)
+    assert "parted" in str(found["Male"])
+
+
+def test_within_gender_is_the_mean_of_scikit_learns_score_of_either_side(coded):
+    def draw(n, g):
+        z, labels = confounded(n, g)
+        z[:, 1] += 1.5 * labels[:, 1]
+        return z, labels.float().masked_fill(torch.rand(n, 2, generator=g) < 0.3, math.nan)
+
+    ev = coded([MALE, BALD], draw, sizes=(4000, 1000, 3000))
+    known = ~ev.labels("train").isnan().any(1)
+    mean, std = ev.codes("train").mean(0), ev.codes("train").std(0, correction=0)
+    probe = LogisticRegression(C=0.1).fit(
+        ((ev.codes("train") - mean) / std)[known], ev.labels("train")[known, 1]
+    )
+    scores, y = torch.from_numpy(probe.decision_function((ev.codes() - mean) / std)), ev.labels()
+    sides = [(y[:, 0] == side) & ~y[:, 1].isnan() for side in (0, 1)]
+    expected = sum(roc_auc_score(y[side, 1], scores[side]) for side in sides) / 2
+    found = within_gender_auroc.compute(ev, view="mean")["bald"]
+    assert found.value == pytest.approx(expected, abs=3e-3)
+    assert found.n == int((~y.isnan().any(1)).sum())
+    weights = ev.weights()[:200]
+    boot = [rank_auroc(scores[side], y[side, 1] == 1, weights[:, side]) for side in sides]
+    assert float(found.replicates[:200].std() / torch.stack(boot).mean(0).std()) == pytest.approx(1, abs=0.05)
+
+
+def test_a_side_with_too_few_rows_is_not_applicable_with_the_counts(coded):
+    g = torch.Generator().manual_seed(0)
+    parts = {s: confounded(1000, g) for s in ("train", "val", "test")}
+    _, labels = parts["test"]
+    women = (labels[:, 0] == 0).nonzero().flatten()
+    labels[women, 1] = 0
+    labels[women[:9], 1] = 1
+    found = within_gender_auroc.compute(coded([MALE, BALD], parts))["bald"]
+    assert isinstance(found, NotApplicable)
+    assert f"9 positive and {len(women) - 9} negative test rows where Male is 0" in str(found)
+
+
+def test_within_an_attribute_that_is_not_there_is_not_applicable(coded):
+    with pytest.raises(NotApplicable, match="no attribute 'Male'"):
+        within_gender_auroc.compute(coded([A], shifted(1)))
+    found = within_gender_auroc.compute(coded([MALE, BALD], confounded), within="bald")
+    assert isinstance(found["bald"], NotApplicable)
+    assert isinstance(found["Male"], Estimate)
+
+
+def test_the_rank_correlation_of_numbers_and_of_ordered_classes_is_scipys(coded):
+    def draw(n, g):
+        z = torch.randn(n, 4, generator=g)
+        years = torch.exp(z[:, 0] + torch.randn(n, generator=g))
+        tone = (2 + z[:, 1] + 0.5 * torch.randn(n, generator=g)).round().clamp(0, 4)
+        return z, torch.stack([years, tone], dim=1)
+
+    ev = coded([YEARS, TONE], draw, sizes=(3000, 1000, 1500))
+    found = spearman.compute(ev, view="mean")
+    years, tone = ev.labels().T
+    x, y = ev.codes("train"), ev.labels("train")
+    weights = torch.linalg.lstsq(torch.nn.functional.pad(x, (0, 1), value=1.0), y[:, :1]).solution
+    predicted = torch.nn.functional.pad(ev.codes(), (0, 1), value=1.0) @ weights
+    expected = torch.from_numpy(LogisticRegression(C=0.1).fit(x, y[:, 1]).predict_proba(ev.codes()))
+    assert found["years"].value == pytest.approx(spearmanr(predicted[:, 0], years).statistic, abs=5e-3)
+    expected = expected @ torch.arange(5.0).double()
+    assert found["tone"].value == pytest.approx(spearmanr(expected, tone).statistic, abs=5e-3)
+    assert found["tone"].replicates.mean() == pytest.approx(found["tone"].value, abs=0.01)
+
+
+def test_there_is_no_rank_correlation_with_classes_that_have_no_order(coded):
+    with pytest.raises(NotApplicable, match="no attribute"):
+        spearman.compute(coded([A], shifted(1)))
+
+
+def test_pictures_of_one_person_are_drawn_together_by_the_bootstrap(coded):
+    # twenty people of fifty pictures each, all alike: there are twenty rows to learn from, not a thousand
+    g = torch.Generator().manual_seed(0)
+    person = torch.arange(1000) % 20
+    z, a = shifted(1)(20, g)
+    alike = (z[person] + 0.01 * torch.randn(1000, 3, generator=g), a[person])
+    parts = {"train": shifted(1)(1000, g), "val": shifted(1)(500, g), "test": alike}
+    apart, together = (auroc.compute(coded([A], parts, people=n))["a"] for n in (None, 20))
+    assert together.value == apart.value
+    spread = [e.replicates[~e.replicates.isnan()].std() for e in (apart, together)]
+    assert float(spread[1] / spread[0]) == pytest.approx(math.sqrt(50), rel=0.35)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lvmbench import Attribute
-from lvmbench_metrics import axes, dci, disentanglement, probes
+from lvmbench_metrics import axes, dci, dimensions, disentanglement, probes, usable
 
 ATTRIBUTES = [Attribute(name, "binary") for name in "abcd"]
 ALIGNED = {
@@ -12,12 +12,13 @@ ALIGNED = {
     "mig-width": disentanglement.mig_width20,
     "mig-sup": disentanglement.mig_sup_quantile20,
     "dcimig": disentanglement.dcimig_quantile20,
+    "gap": dimensions.dimension_gap,
     "sap": axes.sap_auroc,
     "tad": axes.tad,
     "dci-d": dci.dci_disentanglement_logistic,
     "dci-c": dci.dci_completeness_logistic,
 }
-FREE = {"auroc": probes.auroc, "explicitness": axes.explicitness}
+FREE = {"auroc": probes.auroc, "explicitness": axes.explicitness, "usable": usable.usable_information}
 
 
 def score(metric, ev):

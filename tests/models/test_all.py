@@ -112,7 +112,7 @@ def test_a_sample_of_z_varies_about_the_code_and_has_its_shape(name, schema, spl
     model = build(load(name), schema, small(name), 0).eval()
     views = getattr(model, "views", dict)()
     if "sample" not in views:
-        pytest.skip("its code is sure, or a discrete one")
+        pytest.skip("its code is sure")
     x = observe(schema, split(6, 2).images)
     with torch.no_grad():
         draws = torch.stack([views["sample"](x) for _ in range(400)])

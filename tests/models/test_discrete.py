@@ -122,6 +122,13 @@ def test_its_views_are_probabilities_and_the_likeliest_classes(model, x):
     assert torch.equal(likeliest.unflatten(-1, (G, C)).argmax(-1), probabilities.argmax(-1))
 
 
+def test_its_sample_draws_each_class_as_often_as_it_is_probable(model, x):
+    drawn = model.views()["sample"](x[:1].expand(4_000, -1, -1, -1)).unflatten(-1, (G, C))
+    assert torch.equal(drawn.sum(-1), torch.ones(4_000, G))
+    expected = model.encode(x[:1]).unflatten(-1, (G, C))[0]
+    torch.testing.assert_close(drawn.mean(0), expected, atol=0.04, rtol=0)
+
+
 def test_its_sizes_and_temperatures_are_by_default_the_papers():
     options = resolve("discrete", Discrete, {})
     assert (options["groups"], options["classes"]) == (30, 10)

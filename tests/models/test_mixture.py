@@ -248,6 +248,9 @@ def test_its_codes_are_responsibilities_and_the_likeliest_component(model, x):
     joint = model.prior().log_prob(z) + model.decode(z).log_prob(x)
     torch.testing.assert_close(codes, joint.softmax(0).T, atol=1e-4, rtol=0)
     assert torch.equal(model.views()["one-hot"](x), torch.eye(C)[codes.argmax(1)])
+    drawn = torch.stack([model.views()["sample"](x) for _ in range(2_000)])
+    assert torch.equal(drawn.sum(-1), torch.ones(2_000, 20))
+    torch.testing.assert_close(drawn.mean(0), codes, atol=0.06, rtol=0)
     assert (model.posterior(x).batch_shape, model.prior().event_shape) == ((20,), (C,))
 
 
