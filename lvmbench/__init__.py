@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Record,
         Schema,
         Score,
+        Section,
         Split,
         Value,
         metric,
@@ -40,25 +41,28 @@ if TYPE_CHECKING:
         UsageError,
     )
     from lvmbench.evaluation import Evaluation
+    from lvmbench.explanation import explain
     from lvmbench.nets import Net, centre_at, decoder, encoder, start_at
     from lvmbench.objectives import Weights, bounds, elbo, iwae_bound, log_weights, rate_distortion, weigher
     from lvmbench.pixels import bits_per_dim, expected, gaussian, likelihood, mean_picture, observe
     from lvmbench.report import table
     from lvmbench.runner import Results, load, run
     from lvmbench.scoring import score
+    from lvmbench.statistics import holm
     from lvmbench.training import History, build, fit
     from lvmbench.vae import VAE, Autoencoder, diagonal
 
 _HOME = {
     "lvmbench.api": (
         "Attribute", "Batch", "Budget", "Dataset", "Entry", "Estimate", "Loss", "Metric", "ParameterGroup",
-        "Record", "Schema", "Score", "Split", "Value", "metric",
+        "Record", "Schema", "Score", "Section", "Split", "Value", "metric",
     ),
     "lvmbench.cache": ("cache_dir", "cached"),
     "lvmbench.errors": (
         "DataError", "LvmbenchError", "NotApplicable", "PluginError", "StoreError", "TrainingError", "UsageError",
     ),
     "lvmbench.evaluation": ("Evaluation",),
+    "lvmbench.explanation": ("explain",),
     "lvmbench.nets": ("Net", "centre_at", "decoder", "encoder", "start_at"),
     "lvmbench.objectives": (
         "Weights", "bounds", "elbo", "iwae_bound", "log_weights", "rate_distortion", "weigher",
@@ -67,6 +71,7 @@ _HOME = {
     "lvmbench.runner": ("Results", "load", "run"),
     "lvmbench.scoring": ("score",),
     "lvmbench.pixels": ("bits_per_dim", "expected", "gaussian", "likelihood", "mean_picture", "observe"),
+    "lvmbench.statistics": ("holm",),
     "lvmbench.training": ("History", "build", "fit"),
     "lvmbench.vae": ("Autoencoder", "VAE", "diagonal"),
 }  # fmt: skip
@@ -95,6 +100,7 @@ __all__ = [
     "Results",
     "Schema",
     "Score",
+    "Section",
     "Split",
     "StoreError",
     "TrainingError",
@@ -112,8 +118,10 @@ __all__ = [
     "elbo",
     "encoder",
     "expected",
+    "explain",
     "fit",
     "gaussian",
+    "holm",
     "hookimpl",
     "iwae_bound",
     "likelihood",

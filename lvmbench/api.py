@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_che
 from lvmbench.errors import NotApplicable, UsageError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
     from torch.distributions import Distribution
     from torch.nn import Parameter
@@ -411,6 +412,20 @@ def metric(
 
 
 @dataclass(frozen=True)
+class Section:
+    """One part of the page that explains a fit.
+
+    ``text`` is Markdown that shows its pictures as ``![what it shows](name.png)``; ``images`` holds them by these
+    names. What cannot be shown of a model raises ``NotApplicable``: the page gives the reason under the summary of
+    its ``Entry``.
+    """
+
+    title: str
+    text: str
+    images: Mapping[str, Image] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Score:
     """One number of a record, or why it does not exist.
 
@@ -469,7 +484,8 @@ class Entry:
     ``role`` says how a model enters a table: ``floor`` and ``ceiling`` models are the controls that a run adds
     by itself; a ``control`` is one more of them, no bracket. A metric ``on_request`` is no part of a run that names
     no metrics: it costs too much. Such a run takes the others with their default options, and once more with
-    each of the options in ``also``. ``summary`` is one line for ``lvmbench list``.
+    each of the options in ``also``. ``summary`` is one line for ``lvmbench list``, and the heading of an explanation
+    that cannot be given.
     """
 
     target: Any

@@ -24,8 +24,8 @@ from lvmbench.api import Entry
 from lvmbench.errors import PluginError, UsageError, nearest
 from lvmbench.hookspecs import PROJECT, Hooks
 
-Noun = Literal["model", "metric", "dataset", "executor"]
-NOUNS: tuple[Noun, ...] = ("model", "metric", "dataset", "executor")
+Noun = Literal["model", "metric", "dataset", "executor", "explanation"]
+NOUNS: tuple[Noun, ...] = ("model", "metric", "dataset", "executor", "explanation")
 LIBRARIES = {"builtins", "torch", "abc", "typing", "sklearn", "numpy"}
 PLURAL: Mapping[Noun, str] = {noun: f"{noun}s" for noun in NOUNS}
 

@@ -6,63 +6,32 @@ import json
 import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
-from lvmbench.api import (
-    BESIDE,
-    Budget,
-    Dataset,
-    Estimate,
-    Labels,
-    Metric,
-    Record,
-    Schema,
-    Score,
-    Split,
-    SplitName,
-    Value,
-    capabilities,
-)
+from lvmbench.api import BESIDE, Estimate, Metric, Record, Score, Value, capabilities
 from lvmbench.catalog import Catalog, Noun
 from lvmbench.environment import Phases, commit, hardware, versions
-from lvmbench.errors import DataError, LvmbenchError, NotApplicable, StoreError
+from lvmbench.errors import LvmbenchError, NotApplicable, StoreError
 from lvmbench.evaluation import Evaluation
-from lvmbench.labels import Splits, by_identity, permuted
+from lvmbench.fits import Progress, Workshop, fitted, judge
 from lvmbench.plan import Cell, Measure
 from lvmbench.records import Store
 from lvmbench.statistics import percentile_interval, replicates
-from lvmbench.training import History, build, fit
-
-SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-Progress = Callable[[str, int, int], None]
-RELABELLED: Mapping[Labels, Callable[[Splits, int], Splits]] = {
-    "given": lambda splits, _: splits,
-    "permuted": permuted,
-    "identity": by_identity,
-}
-DAMAGE = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    RuntimeError,
-    SafetensorError,
-)  # what a damaged file raises
 
 
 @dataclass(frozen=True)
 class Task:
-    """A cell to be run: which scores it still lacks, where its record goes, and on which device it runs."""
+    """A cell to be run: which scores it still lacks, where its record goes, and on which device it runs.
+
+    ``judge`` is the cell of the network that judges the pictures which this one draws.
+    """
 
     cell: Cell
     measures: tuple[Measure, ...]
@@ -70,6 +39,7 @@ class Task:
     attempt: str
     device: str = "cpu"
     refit: bool = False
+    judge: Cell | None = None
 
     def to_json(self) -> str:
         """Return the task as one line."""
@@ -79,18 +49,6 @@ class Task:
     def from_json(cls, line: str) -> Task:
         """Return the task of such a line."""
         return TypeAdapter(cls).validate_json(line)
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A fitted model, its data, what its training said, and with what it was made."""
-
-    model: Any
-    dataset: Dataset
-    splits: Mapping[SplitName, Split]
-    history: History
-    codes: Mapping[str, Tensor]
-    made: Mapping[str, Any]
 
 
 def run_cell(task: Task, catalog: Catalog, progress: Progress) -> Record | None:
@@ -146,30 +104,22 @@ def _answer(
     task: Task, catalog: Catalog, store: Store, phases: Phases, record: Record, progress: Progress
 ) -> tuple[Record, dict[str, Tensor]]:
     cell = task.cell
-    fitted = _fitted(task, catalog, store, phases, progress)
-    ev = Evaluation(
-        fitted.model,
-        fitted.dataset.schema,
-        RELABELLED[cell.labels](fitted.splits, cell.seed),
-        cell.budget,
-        seed=cell.seed,
-        device=task.device,
-        codes=fitted.codes,
-        dataset=fitted.dataset,
-    )
+    shop = Workshop(catalog, store, task.device, phases, progress)
+    found = fitted(cell, shop, refit=task.refit)
+    ev = found.evaluation(cell, task.device, _judge(task, found.model, shop))
     with phases("measure"):
         scores, boots = measured(ev, task, catalog, progress)
     answered = replace(
         record,
         status="done",
         scores=scores,
-        converged=fitted.history.converged,
-        parameters=_parameters(fitted.model),
+        converged=found.history.converged,
+        parameters=_parameters(found.model),
         code_dims=_dims(ev),
-        latents=getattr(fitted.model, "latents", None),
+        latents=getattr(found.model, "latents", None),
         seconds=phases.seconds,
         peak_mib=phases.peak_mib,
-        **fitted.made,
+        **found.made,
     )
     return answered, boots
 
@@ -189,122 +139,15 @@ def measured(
     return tuple(scores), boots
 
 
-def _fitted(task: Task, catalog: Catalog, store: Store, phases: Phases, progress: Progress) -> Fitted:
-    """Return the fit of a cell: as it is stored, or trained now and stored."""
-    cell = task.cell
-    dataset = catalog.get("dataset", cell.dataset).load()(**cell.dataset_options)
-    if dataset.fingerprint != cell.fingerprint:
-        raise DataError(f"{cell.dataset_label}: its files changed while the run was going on. Run it again.")
-    with phases("load"):
-        progress("load", 0, 1)
-        splits = _splits(_Data(cell.fingerprint, dataset, cell.budget))
-    folder = None if task.refit else store.fit(cell.fit_key)
-    if folder is not None and (kept := _stored(folder, dataset, splits, catalog, task, phases)):
-        return kept
-    model = build(catalog.get("model", cell.model).load(), dataset.schema, cell.model_options, cell.seed)
-    with phases("fit"):
-        history = fit(
-            model,
-            splits["train"],
-            splits["val"],
-            cell.budget,
-            dataset.schema,
-            seed=cell.seed,
-            device=task.device,
-            on_progress=lambda done, total: progress("fit", done, total),
-        )
-    ev = Evaluation(model, dataset.schema, splits, cell.budget, seed=cell.seed, device=task.device)
-    with phases("encode"):
-        progress("encode", 0, 1)
-        has_codes = "codes" in ev.capabilities
-        codes = {f"{name}/mean": ev.codes(name).cpu().contiguous() for name in SPLITS} if has_codes else {}
-    made = {"versions": versions(), "hardware": hardware(task.device), "commit": commit()}
-    fitted = Fitted(model, dataset, splits, history, codes, made)
-    if hasattr(model, "state_dict"):
-        store.keep_fit(cell.fit_key, lambda folder: _keep(folder, task, fitted, phases))
-    return fitted
-
-
-@dataclass(frozen=True)
-class _Data:
-    """A data set as far as a budget reads it; equal for equal content."""
-
-    fingerprint: str
-    dataset: Dataset = field(compare=False)
-    budget: Budget
-
-
-@lru_cache(maxsize=1)  # a worker's cells mostly share their data
-def _splits(data: _Data) -> dict[SplitName, Split]:
-    return {name: data.dataset.split(name, getattr(data.budget, name)) for name in SPLITS}
-
-
-def _stored(
-    folder: Path,
-    dataset: Dataset,
-    splits: Mapping[SplitName, Split],
-    catalog: Catalog,
-    task: Task,
-    phases: Phases,
-) -> Fitted | None:
-    """Return a fit as it is stored; None where it is damaged, so that it is made again."""
-    try:
-        model, kept = _read_fit(folder, catalog)
-        codes = load((folder / "codes.safetensors").read_bytes())
-        history = History(**kept["history"])
-        phases.seconds["fit"], phases.peak_mib["fit"] = kept["seconds"], kept["peak_mib"]
-    except (StoreError, *DAMAGE) as error:
-        print(f"{folder}: damaged, trained again: {error}")  # noqa: T201 (into the log of the cell)
+def _judge(task: Task, model: Any, shop: Workshop) -> Callable[[], Any] | None:
+    """Return what gives the judge of a task, loaded or trained when it is first asked for."""
+    cell = task.judge
+    if cell is None:
         return None
-    whole = {k: c for k, c in codes.items() if len(c) == len(splits[k.partition("/")[0]])}  # type: ignore[index]
-    return Fitted(_ready(model, task.device), dataset, splits, history, whole, kept["made"])
-
-
-def _keep(folder: Path, task: Task, fitted: Fitted, phases: Phases) -> None:
-    """Fill the folder of a fit: weights, codes, learning curve, and what is needed to build the model again."""
-    weights = {k: v.detach().cpu().clone().contiguous() for k, v in fitted.model.state_dict().items()}
-    (folder / "weights.safetensors").write_bytes(save(weights))
-    (folder / "codes.safetensors").write_bytes(save(dict(fitted.codes)))
-    told = {
-        "cell": asdict(task.cell),
-        "schema": asdict(fitted.dataset.schema),
-        "history": asdict(fitted.history),
-        "seconds": phases.seconds["fit"],
-        "peak_mib": phases.peak_mib["fit"],
-        "made": fitted.made,
-    }
-    (folder / "fit.json").write_text(json.dumps(told, indent=1))
-
-
-def _read_fit(folder: Path, catalog: Catalog) -> tuple[Any, dict[str, Any]]:
-    try:
-        kept = json.loads((folder / "fit.json").read_text())
-        cell = TypeAdapter(Cell).validate_python(kept["cell"])
-        schema = TypeAdapter(Schema).validate_python(kept["schema"])
-        weights = load((folder / "weights.safetensors").read_bytes())
-        model = build(catalog.get("model", cell.model).load(), schema, cell.model_options, cell.seed)
-        model.load_state_dict(weights)
-    except DAMAGE as error:
-        raise StoreError(
-            f"{folder}: not a whole fit ({type(error).__name__}: {error}). Run it again."
-        ) from error
-    return model, kept
-
-
-def load_fit(folder: Path, catalog: Catalog, device: str = "cpu") -> Any:
-    """Return the model that a fit left, ready to encode and decode; its data set need not be there.
-
-    Raises:
-        StoreError: if the folder is damaged.
-        PluginError: if the model's plugin is not installed.
-    """
-    return _ready(_read_fit(folder, catalog)[0], device)
-
-
-def _ready(model: Any, device: str) -> Any:
-    if isinstance(model, torch.nn.Module):
-        model.to(device).eval()
-    return model
+    if cell.fit_key == task.cell.fit_key:
+        return lambda: model
+    beside = replace(shop, phases=Phases(shop.device))  # its seconds are not the task's
+    return lambda: judge(cell, beside)
 
 
 def take(ev: Evaluation, metric: Metric, measure: Measure, key: str) -> Iterator[tuple[Score, Tensor | None]]:

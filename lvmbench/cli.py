@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lvmbench.runner import Results, Settings
     from lvmbench.spec import Spec
 
+NOUN_NAMES = ("models", "metrics", "datasets", "executors", "explanations", "plugins")
 BUDGET_NAMES = ("smoke", "quick", "standard", "long")
 
 
@@ -36,7 +37,7 @@ def _complete(noun: Any) -> Callable[[click.Context, click.Parameter, str], list
 
 
 def _complete_name(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
-    nouns = ("model", "metric", "dataset", "executor")
+    nouns = ("model", "metric", "dataset", "executor", "explanation")
     return [item for noun in nouns for item in _complete(noun)(context, parameter, typed)]
 
 
@@ -221,7 +222,7 @@ def _finish(results: Results, folder: Path | None) -> None:
 
 
 @lvmbench.command("list")
-@click.argument("noun", type=click.Choice(["models", "metrics", "datasets", "executors", "plugins"]))
+@click.argument("noun", type=click.Choice(NOUN_NAMES))
 def list_(noun: str) -> None:
     """Name what there is, and the plugin that it came from."""
     from lvmbench.catalog import Catalog
@@ -340,6 +341,45 @@ def _kind(text: str) -> tuple[str, Any]:
     if not equals or not name or not kind:
         raise click.BadParameter(f"'{text}' is not COLUMN=KIND, such as age=number.", param_hint="--kind")
     return name, kind.split(",") if "," in kind else kind
+
+
+@lvmbench.command()
+@click.argument("run")
+@results_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the page.  [default: explain/ in the folder of results]",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Which seed.  [default: the lowest there is]")
+@click.option("--dataset", help="Which data set, where RUN was fitted to several.")
+@click.option(
+    "--only", default="", shell_complete=_complete("explanation"), help='Parts, such as "clusters,map".'
+)
+@data_option
+def explain(
+    run: str, results: Path | None, out: Path | None, seed: int | None, dataset: str | None, only: str
+) -> None:
+    """Show in pictures what the z of one RUN holds: named clusters, pictures drawn to order, edits.
+
+    RUN is a model as the table shows it, such as vae or "beta-vae(beta=16)", the first letters of a fit key, or the
+    path of a record. Nothing is trained. The path of the page is printed: Markdown, its pictures beside it.
+    """
+    from lvmbench.catalog import Catalog
+    from lvmbench.environment import results_dir
+    from lvmbench.explanation import choose, write
+    from lvmbench.records import Store
+
+    record, store = choose(run, Store.existing(results or results_dir()), seed=seed, dataset=dataset)
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    found = write(
+        record, store, Catalog.discover(), out=out, only=names,
+        heard=lambda name: click.echo(f"lvmbench: {name} ...", err=True),
+    )  # fmt: skip
+    click.echo(found.page)
+    if found.failed:
+        click.echo(f"lvmbench: these parts failed: {', '.join(found.failed)}; the page says how.", err=True)
+        sys.exit(ExitCode.CELLS_FAILED)
 
 
 @lvmbench.command()

@@ -38,5 +38,9 @@ class Hooks:
         """Return executors: name -> class that runs tasks somewhere else."""
 
     @hookspec
+    def lvmbench_explanations(self) -> Mapping[str, Any]:  # type: ignore[empty-body]
+        """Return explanations: name -> function from an ``Evaluation`` to the ``Section`` of a page."""
+
+    @hookspec
     def lvmbench_cell_done(self, record: Record) -> None:
         """Hear of every finished cell, in the main process: for trackers and progress."""

@@ -78,8 +78,10 @@ def page(catalog: Catalog, name: str) -> str:
 
 def _page(item: Item) -> str:
     target = item.load()
-    told = {"model": _model, "metric": _metric, "dataset": _dataset, "executor": _plain}[item.noun](target)
-    title = f"{item.name}: a {item.noun} of {item.origin}"
+    tell = {"model": _model, "metric": _metric, "dataset": _dataset}.get(item.noun, _plain)
+    told = tell(target)
+    article = "an" if item.noun[0] in "aeiou" else "a"
+    title = f"{item.name}: {article} {item.noun} of {item.origin}"
     return "\n".join([title, "=" * len(title), *told])
 
 

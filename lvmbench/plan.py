@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lvmbench.api import Budget, Labels
+from lvmbench.api import Budget, Labels, capabilities
 from lvmbench.calls import Call, parse_calls
 from lvmbench.catalog import Catalog
 from lvmbench.errors import NotApplicable, UsageError
@@ -28,7 +28,8 @@ class Cell:
 
     ``fit_key`` names everything that decides the weights. ``dataset_label`` and ``label`` are what a table shows:
     the name, and the options that differ from their defaults. ``labels`` says against which labels the codes
-    are scored: those of the data set, or such as a control puts in their place.
+    are scored: those of the data set, or such as a control puts in their place. ``judge`` is the fit key of the
+    network that saw the labels of the same data, by which scores are judged that need one.
     """
 
     dataset: str
@@ -47,11 +48,12 @@ class Cell:
     protocol: int = PROTOCOL
     labels: Labels = "given"
     seedless: bool = False  # no seed changes the model: one stands for all
+    judge: str = ""
 
     @property
     def fit_key(self) -> str:
         """Return the digest of all that decides the weights."""
-        told = ("budget", "role", "label", "dataset_label", "labels", "seedless")
+        told = ("budget", "role", "label", "dataset_label", "labels", "seedless", "judge")
         asked = {k: v for k, v in asdict(self).items() if k not in told}
         return digest({**asked, "budget": self.budget.fit_part()})
 
@@ -65,12 +67,14 @@ class Measure:
     version: int
     label: str
     reads_labels: bool = False
+    is_judged: bool = False
 
     def key(self, cell: Cell) -> str:
-        """Return the score key: the fit, the labels, the metric's version and options, how finely it is scored."""
-        labels = [] if cell.labels == "given" else [cell.labels]
+        """Return the score key: fit, labels and judge, the metric's version and options, how finely it is scored."""
+        beside = [] if cell.labels == "given" else [str(cell.labels)]
+        beside += [f"judged by {cell.judge}"] if self.is_judged else []
         asked = [cell.fit_key, self.name, self.options, self.version, cell.budget.score_part()]
-        return digest(asked + labels)
+        return digest(asked + beside)
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,16 @@ def plan(spec: Spec, catalog: Catalog, device: str = "cpu") -> Plan:
         for row in _rows(catalog, dataset, models, spec, measures)
         for seed in (seeds[:1] if row["seedless"] else seeds)
     ]
-    return Plan(tuple(cells), measures)
+    return Plan(tuple(_judged(cells, catalog)), measures)
+
+
+def _judged(cells: Sequence[Cell], catalog: Catalog) -> list[Cell]:
+    """Return the cells, each with the first ceiling of its data that can answer, where there is one."""
+    judges: dict[str, str] = {}
+    for cell in cells:
+        if cell.role == "ceiling" and "answers" in capabilities(catalog.get("model", cell.model).load()):
+            judges.setdefault(cell.fingerprint, cell.fit_key)
+    return [replace(cell, judge=judges.get(cell.fingerprint, "")) for cell in cells]
 
 
 def _calls(text: str | Sequence[str]) -> list[Call]:
@@ -216,8 +229,8 @@ def measures_of(spec: Spec, catalog: Catalog) -> list[Measure]:
         metric = item.load()
         options = resolve(item.name, metric.compute, call.options)
         label = str(Call(item.name, call.options))
-        reads_labels = "labels" in metric.needs
-        measures.append(Measure(item.full_name, options, metric.version, label, reads_labels))
+        needs = ("labels" in metric.needs, "judge" in metric.needs)
+        measures.append(Measure(item.full_name, options, metric.version, label, *needs))
     return list({(m.name, str(m.options)): m for m in measures}.values())
 
 

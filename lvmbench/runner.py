@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lvmbench.api import Budget, Record
 from lvmbench.catalog import Catalog
-from lvmbench.cells import Task, blank, load_fit
+from lvmbench.cells import Task, blank
 from lvmbench.environment import cores, results_dir
 from lvmbench.errors import StoreError, UsageError
 from lvmbench.executors import Executor, Inline, Outcome, Processes
+from lvmbench.fits import load_fit
 from lvmbench.plan import Cell, Plan, plan
 from lvmbench.records import Reading, Store, Stored
 from lvmbench.spec import Spec
@@ -149,6 +150,7 @@ def kind_of(device: str) -> str:
 def tasks_of(planned: Plan, store: Store, device: str, rerun: Rerun = "missing") -> list[Task]:
     """Return what has to be run: a task for each cell that lacks a record or a score."""
     tasks = []
+    by_key = {cell.fit_key: cell for cell in planned.cells}
     for cell in planned.cells:
         had = _had(store.read(cell.fit_key), rerun)
         if had is None:
@@ -157,7 +159,7 @@ def tasks_of(planned: Plan, store: Store, device: str, rerun: Rerun = "missing")
         if missing:
             attempt = store.attempt(cell.fit_key)
             where = str(store.path.absolute()), str(attempt.absolute())
-            tasks.append(Task(cell, missing, *where, device, refit=rerun == "all"))
+            tasks.append(Task(cell, missing, *where, device, rerun == "all", by_key.get(cell.judge)))
     return sorted(tasks, key=lambda task: LONGEST_FIRST.index(task.cell.role))
 
 

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from lvmbench.api import Budget, Labels, Record, Split
 from lvmbench.catalog import Catalog
-from lvmbench.cells import RELABELLED, Progress, Task, blank, measured
+from lvmbench.cells import Task, blank, measured
 from lvmbench.environment import Phases
 from lvmbench.evaluation import Evaluation
+from lvmbench.fits import RELABELLED, Progress
 from lvmbench.given import Codes, Column, Given, given
 from lvmbench.plan import GIVEN, TOLD, Cell, Measure, Plan, measures_of
 from lvmbench.records import Store

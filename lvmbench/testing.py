@@ -28,13 +28,15 @@ from lvmbench.api import (
     HasCodes,
     Metric,
     Schema,
+    Section,
     Split,
     SplitName,
     capabilities,
 )
-from lvmbench.cells import SPLITS
 from lvmbench.errors import LvmbenchError, NotApplicable
 from lvmbench.evaluation import Evaluation
+from lvmbench.explanation import check_section
+from lvmbench.fits import SPLITS
 from lvmbench.objectives import log_weights
 from lvmbench.options import resolve
 from lvmbench.pixels import observe
@@ -286,6 +288,33 @@ def _number(value: Any) -> float | None:
     if value is None or isinstance(value, NotApplicable):
         return None
     return float(value.value if isinstance(value, Estimate) else value)
+
+
+def check_explanation(explanation: Callable[[Evaluation], Section], model: Any = None) -> None:
+    """Check an explanation against its contract, on a model of your own or on one that encodes the mean of each row.
+
+    Raises:
+        ContractError: with every sentence that does not hold.
+    """
+    _raise(explanation, list(_explanation(explanation, model or RowMeans())))
+
+
+def _explanation(explanation: Callable[[Evaluation], Section], model: Any) -> Iterator[str]:
+    data = ToyData()
+    splits = {name: data.split(name) for name in SPLITS}
+    try:
+        first, second = (Evaluation(model, data.schema, splits, BUDGET).shared(explanation) for _ in range(2))
+        if not isinstance(first, Section):
+            yield f"it gives {type(first).__name__}: want a Section"
+            return
+        check_section(first)
+    except NotApplicable:
+        return
+    except Exception as error:
+        yield f"it raises {type(error).__name__}: {error} (raise NotApplicable where there is nothing to show)"
+        return
+    if first.text != second.text:
+        yield "it gives another text on each call: draw from ev.generator(name), or from torch's random functions"
 
 
 def check_dataset(dataset: Callable[..., Dataset], limit: int = 16, **options: Any) -> None:

@@ -57,6 +57,15 @@ _SUMMARIES = {
         "share of the second of two classes, of the commonest of several",
     ),
     "label-entropy": ("prevalence:label_entropy", "entropy of an attribute's labels, bits"),
+    "named-clusters": ("naming:named_clusters", "share of test rows in clusters whose name holds"),
+    "density-bits": ("densities:density_bits", "information on a value that the densities p(z|value) hold"),
+    "generated-share": ("generation:generated_share", "pictures drawn for a value that bear it"),
+    "generated-lift": ("generation:generated_lift", "the same beyond draws of the density of all codes"),
+    "reconstructed-share": (
+        "generation:reconstructed_share",
+        "reconstructions that bear the picture's value",
+    ),
+    "judge-accuracy": ("generation:judge_accuracy", "test pictures that the judge is right about"),
     "mig-quantile20": (
         "disentanglement:mig_quantile20",
         "mutual information gap, 20 bins of equally many rows",
@@ -95,6 +104,9 @@ _SUMMARIES = {
     "gaussian-tc": ("aggregate_posterior:gaussian_tc", "total correlation of the codes' covariance, nats"),
 }
 _ON_REQUEST = {
+    "gmm-clusters": ("naming:gmm_clusters", "components that explain the codes of unseen pictures best"),
+    "edit-success": ("edits:edit_success", "pictures edited in z that bear the value asked for"),
+    "edit-specificity": ("edits:edit_specificity", "other values that stay as they were after an edit"),
     "dci-disentanglement-gbt": (
         "dci:dci_disentanglement_gbt",
         "whether a dimension matters to one attribute only, by gradient-boosted trees",
@@ -122,7 +134,7 @@ _ON_REQUEST = {
     "ais-importance": ("annealed:ais_importance", "importance-weighted bound on the same pictures, nats"),
 }
 _SEVERAL_K = ({"k": "classes"}, {"k": 64})
-_ALSO = {"adjusted-purity": _SEVERAL_K, "ami": _SEVERAL_K}
+_ALSO = {"adjusted-purity": _SEVERAL_K, "ami": _SEVERAL_K, "named-clusters": ({"k": "likelihood"},)}
 
 
 @hookimpl
@@ -136,4 +148,24 @@ def lvmbench_metrics() -> dict[str, Entry]:
             also=_ALSO.get(name, ()),
         )
         for name, (target, summary) in {**_SUMMARIES, **_ON_REQUEST}.items()
+    }
+
+
+_EXPLANATIONS = {
+    "drawing": "What the model draws",
+    "traversals": "Traversals",
+    "clusters": "Clusters and their names",
+    "reading": "Reading an attribute",
+    "generation": "Generating an attribute",
+    "editing": "Editing an attribute",
+    "map": "A map of z",
+}
+
+
+@hookimpl
+def lvmbench_explanations() -> dict[str, Entry]:
+    """Return the parts of the page of a fit by name, in their order."""
+    return {
+        name: Entry(f"lvmbench_metrics.pages.{name}:section", summary=title)
+        for name, title in _EXPLANATIONS.items()
     }

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from lvmbench import Estimate, Evaluation, NotApplicable, metric
+from lvmbench import Estimate, Evaluation, metric
 from lvmbench_metrics.linear import linear_probes
 from lvmbench_metrics.logistic import fit, losses
 from lvmbench_metrics.probing import Probe
@@ -47,15 +47,10 @@ class Reliability:
     observed: Tensor
     counts: Tensor
 
-
-def reliability_curves(
-    ev: Evaluation, *, bins: int = 15, view: str = BEST
-) -> dict[str, Reliability | NotApplicable]:
-    """Return the curve that ``ece`` is the distance from the diagonal of, for each attribute that has classes."""
-    return {
-        name: probe if isinstance(probe, NotApplicable) else reliability(*calibrated(probe), bins)
-        for name, probe in linear_probes(ev, view).items()
-    }
+    @property
+    def error(self) -> float:
+        """The mean distance of predicted from observed shares over rows (Naeini et al. 2015)."""
+        return float(((self.predicted - self.observed).abs() * self.counts).sum() / self.counts.sum())
 
 
 def reliability(predicted: Tensor, observed: Tensor, bins: int = 15) -> Reliability:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lvmbench import Attribute, Estimate, Evaluation, NotApplicable, metric
 from lvmbench_metrics.agreement import Agreement, Contributions
-from lvmbench_metrics.codes import class_labels, finite_codes, weights_of, with_classes
+from lvmbench_metrics.codes import SplitName, class_labels, finite_codes, weights_of, with_classes
 from lvmbench_metrics.kmeans import assign, kmeans
 
 SEEDS = 10
@@ -126,14 +126,23 @@ def _used_codes(ev: Evaluation) -> int:
 
 
 def _clusters(ev: Evaluation, k: int, view: str) -> Tensor:
-    """Return the clusters of the test rows, from centres learned on training rows: [S, N]."""
+    return assigned(ev, "test", k, view)
+
+
+def assigned(ev: Evaluation, split: SplitName, k: int, view: str) -> Tensor:
+    """Return the clusters of the rows of a split, from centres learned on training rows: [S, N]."""
+    centre, centres = ev.shared(learned, k=k, view=view)
+    return assign(finite_codes(ev, split, view).float() - centre, centres)
+
+
+def learned(ev: Evaluation, k: int, view: str) -> tuple[Tensor, Tensor]:
+    """Return the mean of the training codes, and the centres of their clusters about it: [D], [S, K, D]."""
     train = finite_codes(ev, "train", view).float()
     if k > len(train):
         raise NotApplicable(f"{k} clusters of {len(train)} training rows")
     centre = train.mean(0)
     seeds = min(SEEDS, max(2, CENTRES // k))
-    found = kmeans(train - centre, k, seeds, ev.generator(f"k-means/{k}/{view}"))
-    return assign(finite_codes(ev, "test", view).float() - centre, found.centres)
+    return centre, kmeans(train - centre, k, seeds, ev.generator(f"k-means/{k}/{view}")).centres
 
 
 def _against(

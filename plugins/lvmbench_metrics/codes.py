@@ -69,6 +69,11 @@ def with_classes(ev: Evaluation) -> list[Attribute]:
     return found
 
 
+def columns(ev: Evaluation) -> list[tuple[Attribute, int]]:
+    """Return the attributes whose labels are classes, each with its column."""
+    return [(a, ev.schema.index(a.name)) for a in with_classes(ev)]
+
+
 def told_apart(labels: Tensor) -> Tensor:
     """Return the classes to tell from the rest, of two classes the second only: [N], -1 where missing -> [C]."""
     shown: Tensor = labels[labels >= 0].unique()
@@ -78,3 +83,10 @@ def told_apart(labels: Tensor) -> Tensor:
 def class_name(attribute: Attribute, index: int) -> str:
     """Return how people call a class of an attribute."""
     return attribute.classes[index] if attribute.classes else str(index)
+
+
+def value_name(attribute: Attribute, index: int) -> str:
+    """Return how people would name a class where its attribute is not said beside it."""
+    if attribute.classes:
+        return f"{attribute.name}: {attribute.classes[index]}"
+    return attribute.name if index else f"not {attribute.name}"

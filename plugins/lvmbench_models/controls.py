@@ -11,7 +11,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import Parameter
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, logsigmoid
 
 import lvmbench
 from lvmbench import Attribute, Batch, Budget, Net, Schema, Split, centre_at, encoder, mean_picture
@@ -98,6 +98,18 @@ class Supervised(nn.Module):
         """Return the features that the answers are read from: [B, C, H, W] -> [B, features]."""
         features: Tensor = self.encoder(x).relu()
         return features
+
+    def answers(self, x: Tensor) -> Mapping[str, Tensor]:
+        """Return log-probabilities of each attribute's classes, [B, C], or its value where it is a number, [B]."""
+        answers = self.head(self.encode(x))
+        return {a.name: self._answer(i, answers) for i, a in enumerate(self.schema.attributes)}
+
+    def _answer(self, i: int, answers: Tensor) -> Tensor:
+        own = answers[:, self.places[i]]
+        if i in self.numbers:
+            return own[:, 0] * self.spread[i] + self.centre[i]
+        # two classes have one log-odds, that of the second
+        return torch.cat([logsigmoid(-own), logsigmoid(own)], 1) if i in self.binary else own.log_softmax(1)
 
 
 def _outputs(attribute: Attribute) -> int:

@@ -245,3 +245,18 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(cli.lvmbench, "main", wrong)
     with pytest.raises(ValueError, match="a bug"):
         cli.main([])
+
+
+def test_explain_prints_the_path_of_the_page_and_says_in_its_exit_code_how_it_went(run, lvmbench):
+    run("--models", "vae(net=mlp,latent_dim=2)", "--no-controls")
+    code, out, err = lvmbench(
+        "explain", "vae(latent_dim=2,net=mlp)", "--only", "map", "--out", lvmbench.path / "page"
+    )
+    assert (code, out.strip()) == (ExitCode.OK, str(lvmbench.path / "page" / "page.md"))
+    assert "lvmbench: map ..." in err
+    code, _, err = lvmbench("explain", "vea(latent_dim=2,net=mlp)")
+    assert code == ExitCode.USAGE
+    assert "Did you mean 'vae(latent_dim=2,net=mlp)'" in err
+    code, _, err = lvmbench("explain", "vae", "--results", lvmbench.path / "nowhere")
+    assert code == ExitCode.USAGE
+    assert "no results here" in err

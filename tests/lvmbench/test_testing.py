@@ -5,9 +5,17 @@ import pytest
 import torch
 
 import lvmbench
-from lvmbench import Attribute, NotApplicable, Schema, Split
+from lvmbench import Attribute, NotApplicable, Schema, Section, Split
 from lvmbench.catalog import Catalog
-from lvmbench.testing import ContractError, RowMeans, ToyData, check_dataset, check_metric, check_model
+from lvmbench.testing import (
+    ContractError,
+    RowMeans,
+    ToyData,
+    check_dataset,
+    check_explanation,
+    check_metric,
+    check_model,
+)
 
 COUNTER = itertools.count()
 
@@ -191,6 +199,24 @@ def test_a_metric_may_be_not_applicable():
 
     check_metric(lvmbench.metric(better="higher")(never))
     check_metric(lvmbench.metric(better="higher", needs=("log_prob",))(lambda ev: "never asked"), RowMeans())
+
+
+@pytest.mark.parametrize("item", Catalog.discover().items("explanation"), ids=lambda item: item.name)
+def test_every_built_in_explanation_meets_the_contract(item):
+    check_explanation(item.load())
+
+
+@pytest.mark.parametrize(
+    ("explanation", "told"),
+    [
+        (lambda ev: "much", "it gives str: want a Section"),
+        (lambda ev: Section("A", "![a](a.png)"), "the text shows a.png"),
+        (lambda ev: Section("A", f"{next(COUNTER)}"), "another text on each call"),
+        (lambda ev: 1 / 0, "it raises ZeroDivisionError"),
+    ],
+)
+def test_an_explanation_against_its_contract_is_told(explanation, told):
+    assert told in faults(check_explanation, explanation)
 
 
 def test_a_data_set_that_meets_the_contract_passes():

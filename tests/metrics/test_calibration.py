@@ -3,7 +3,8 @@ import torch
 from sklearn.calibration import calibration_curve
 
 from lvmbench import Attribute
-from lvmbench_metrics.calibration import calibrated, ece, reliability, reliability_curves
+from lvmbench_metrics.calibration import calibrated, ece, reliability
+from lvmbench_metrics.linear import linear_probes
 from lvmbench_metrics.probing import Probe
 
 A = Attribute("a", "binary")
@@ -39,13 +40,18 @@ def test_rows_of_one_probability_share_a_bin_and_bins_without_rows_are_left_out(
     assert curve.counts.tolist() == [8, 2]
 
 
+def curve_of(ev, name, bins=15):
+    return reliability(*calibrated(linear_probes(ev, "best")[name]), bins)
+
+
 def test_the_error_is_the_mean_distance_of_the_curve_from_the_diagonal(coded):
     ev = coded([A], shifted(1.5))
-    curve = reliability_curves(ev)["a"]
+    curve = curve_of(ev, "a")
     distance = (curve.predicted - curve.observed).abs()
     expected = float((distance * curve.counts).sum() / curve.counts.sum())
     assert ece.compute(ev)["a"].value == pytest.approx(expected, abs=1e-12)
-    assert reliability_curves(ev, bins=4)["a"].counts.tolist() == [250] * 4
+    assert curve.error == pytest.approx(expected, abs=1e-12)
+    assert curve_of(ev, "a", bins=4).counts.tolist() == [250] * 4
 
 
 def test_a_probe_of_gaussians_is_calibrated_up_to_the_noise_of_its_bins(coded):
@@ -87,7 +93,7 @@ def test_several_classes_are_calibrated_by_one_temperature(coded):
 
     g = torch.Generator().manual_seed(0)
     ev = coded([RACE], {"train": rows(2000, 0.5, g), "val": rows(3000, 2, g), "test": rows(6000, 2, g)})
-    curve = reliability_curves(ev)["race"]
+    curve = curve_of(ev, "race")
     assert ece.compute(ev)["race"].value < 0.05
     assert 1 / 3 <= curve.predicted.min() < curve.predicted.max() <= 1
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import torch
 
-from lvmbench import VAE, Batch, Budget, build, fit, observe
+from lvmbench import VAE, Attribute, Batch, Budget, build, fit, observe
 from lvmbench_models.controls import RandomEncoder, Supervised
 
 
@@ -81,3 +81,30 @@ def test_its_budget_is_its_own(schema, split, budget):
     model = build(Supervised, schema, {}, 0)
     assert model.own_budget(budget).images > budget.images
     assert model.own_budget(budget) == replace(budget, images=model.own_budget(budget).images)
+
+
+def test_its_answers_are_log_probabilities_and_numbers_in_their_unit(schema, split):
+    model = build(Supervised, schema, {"features": 8, "net": "mlp"}, 0)
+    fit(model, split(400), split(100, 1), Budget(images=3_000, batch=32, learning_rate=2e-3), schema, seed=0)
+    data = split(200, 2)
+    with torch.no_grad():
+        answers = model.answers(observe(schema, data.images))
+    for column, name in enumerate(a.name for a in schema.attributes[:2]):
+        torch.testing.assert_close(answers[name].exp().sum(1), torch.ones(200))
+        known = ~data.labels[:, column].isnan()
+        assert (answers[name].argmax(1) == data.labels[:, column])[known].float().mean() > 0.9
+    level, known = answers["level"], ~data.labels[:, 2].isnan()
+    assert level.shape == (200,)
+    assert (level - data.labels[:, 2])[known].abs().mean() < 0.5 * data.labels[known, 2].std()
+
+
+def test_several_classes_are_answered_by_their_softmax(schema, split):
+    three = replace(
+        schema, attributes=(Attribute("place", "categorical", ("a", "b", "c")), schema.attributes[0])
+    )
+    model = build(Supervised, three, {"features": 8, "net": "mlp"}, 0)
+    x = torch.rand(5, *schema.shape)
+    with torch.no_grad():
+        scores, answers = model.head(model.encode(x)), model.answers(x)
+    torch.testing.assert_close(answers["place"], scores[:, :3].log_softmax(1))
+    torch.testing.assert_close(answers[three.attributes[1].name].diff(dim=1)[:, 0], scores[:, 3])

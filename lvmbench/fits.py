@@ -1,0 +1,249 @@
+"""Fits: made by training and stored, or read again as they were stored; and what looks at them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from lvmbench.api import Budget, Dataset, Labels, Schema, Split, SplitName
+from lvmbench.catalog import Catalog
+from lvmbench.environment import Phases, commit, hardware, versions
+from lvmbench.errors import DataError, LvmbenchError, StoreError
+from lvmbench.evaluation import Evaluation
+from lvmbench.labels import Splits, by_identity, permuted
+from lvmbench.plan import Cell
+from lvmbench.records import Store
+from lvmbench.training import History, build, fit
+
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+WAIT = 0.5  # seconds between looks at a fit that another process makes
+Progress = Callable[[str, int, int], None]
+RELABELLED: Mapping[Labels, Callable[[Splits, int], Splits]] = {
+    "given": lambda splits, _: splits,
+    "permuted": permuted,
+    "identity": by_identity,
+}
+DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    SafetensorError,
+)  # what a damaged file raises
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model, its data, what its training said, and with what it was made."""
+
+    model: Any
+    dataset: Dataset
+    splits: Mapping[SplitName, Split]
+    history: History
+    codes: Mapping[str, Tensor]
+    made: Mapping[str, Any]
+
+    def evaluation(self, cell: Cell, device: str, judge: Callable[[], Any] | None = None) -> Evaluation:
+        """Return the view of it that metrics and explanations read."""
+        return Evaluation(
+            self.model,
+            self.dataset.schema,
+            RELABELLED[cell.labels](self.splits, cell.seed),
+            cell.budget,
+            seed=cell.seed,
+            device=device,
+            codes=self.codes,
+            dataset=self.dataset,
+            judge=judge,
+        )
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where fits are made and kept: what loads plugins, the store, the device, and who hears how it goes."""
+
+    catalog: Catalog
+    store: Store
+    device: str
+    phases: Phases
+    progress: Progress = lambda phase, done, total: None
+
+
+def fitted(cell: Cell, shop: Workshop, *, refit: bool = False) -> Fitted:
+    """Return the fit of a cell: as it is stored, or trained now and stored.
+
+    Raises:
+        DataError: if the data set is not the one that the cell was planned for.
+    """
+    dataset, splits = _data(cell, shop)
+    folder = None if refit else shop.store.fit(cell.fit_key)
+    if folder is not None:
+        try:
+            return _stored(folder, dataset, splits, shop)
+        except (StoreError, *DAMAGE) as error:
+            print(f"{folder}: damaged, trained again: {error}")  # noqa: T201 (into the log of the cell)
+    return _made(cell, dataset, splits, shop)
+
+
+def stored(cell: Cell, shop: Workshop) -> Fitted:
+    """Return the fit of a cell as it is stored.
+
+    Raises:
+        StoreError: if its weights were not kept, or are damaged.
+        DataError: if the data set is not the one that it was fitted to.
+    """
+    folder = shop.store.fit(cell.fit_key)
+    if folder is None:
+        raise StoreError(
+            f"{shop.store.folder(cell.fit_key)}: no weights of {cell.label}, seed {cell.seed}. Name the results "
+            "folder that holds them, or run it again."
+        )
+    dataset, splits = _data(cell, shop)
+    try:
+        return _stored(folder, dataset, splits, shop)
+    except DAMAGE as error:
+        raise StoreError(
+            f"{folder}: not a whole fit ({type(error).__name__}: {error}). Run it again."
+        ) from error
+
+
+def judge(cell: Cell, shop: Workshop) -> Any:
+    """Return the model of a cell that other cells are judged by, ready to answer.
+
+    Another process may be training it: its fit is waited for. When nobody trains it, it is trained here.
+
+    Raises:
+        LvmbenchError: if its own cell failed.
+    """
+    while True:
+        if folder := shop.store.fit(cell.fit_key):
+            return load_fit(folder, shop.catalog, shop.device)
+        with shop.store.claim(cell.fit_key) as mine:
+            if mine:
+                return _judge_made(cell, shop)
+        time.sleep(WAIT)
+
+
+def _judge_made(cell: Cell, shop: Workshop) -> Any:
+    """Return a judge that nobody trains at this moment; what failed in its own cell fails for all."""
+    last = shop.store.read(cell.fit_key).stored[-1:]
+    if last and last[0].record.status != "done":
+        raise LvmbenchError(f"the judge, {cell.label}, was not fitted: {last[0].record.reason}")
+    return _ready(fitted(cell, shop).model, shop.device)
+
+
+def _data(cell: Cell, shop: Workshop) -> tuple[Dataset, dict[SplitName, Split]]:
+    dataset = shop.catalog.get("dataset", cell.dataset).load()(**cell.dataset_options)
+    if dataset.fingerprint != cell.fingerprint:
+        raise DataError(f"{cell.dataset_label}: its files changed since this was planned. Run it again.")
+    with shop.phases("load"):
+        shop.progress("load", 0, 1)
+        return dataset, _splits(_Data(cell.fingerprint, dataset, cell.budget))
+
+
+@dataclass(frozen=True)
+class _Data:
+    """A data set as far as a budget reads it; equal for equal content."""
+
+    fingerprint: str
+    dataset: Dataset = field(compare=False)
+    budget: Budget
+
+
+@lru_cache(maxsize=1)  # a worker's cells mostly share their data
+def _splits(data: _Data) -> dict[SplitName, Split]:
+    return {name: data.dataset.split(name, getattr(data.budget, name)) for name in SPLITS}
+
+
+def _made(cell: Cell, dataset: Dataset, splits: Mapping[SplitName, Split], shop: Workshop) -> Fitted:
+    """Train a cell, encode its data, and store both."""
+    model = build(shop.catalog.get("model", cell.model).load(), dataset.schema, cell.model_options, cell.seed)
+    with shop.phases("fit"):
+        history = fit(
+            model,
+            splits["train"],
+            splits["val"],
+            cell.budget,
+            dataset.schema,
+            seed=cell.seed,
+            device=shop.device,
+            on_progress=lambda done, total: shop.progress("fit", done, total),
+        )
+    ev = Evaluation(model, dataset.schema, splits, cell.budget, seed=cell.seed, device=shop.device)
+    with shop.phases("encode"):
+        shop.progress("encode", 0, 1)
+        has_codes = "codes" in ev.capabilities
+        codes = {f"{name}/mean": ev.codes(name).cpu().contiguous() for name in SPLITS} if has_codes else {}
+    made = {"versions": versions(), "hardware": hardware(shop.device), "commit": commit()}
+    found = Fitted(model, dataset, splits, history, codes, made)
+    if hasattr(model, "state_dict"):
+        shop.store.keep_fit(cell.fit_key, lambda folder: _keep(folder, cell, found, shop.phases))
+    return found
+
+
+def _stored(folder: Path, dataset: Dataset, splits: Mapping[SplitName, Split], shop: Workshop) -> Fitted:
+    model, kept = _read_fit(folder, shop.catalog)
+    codes = load((folder / "codes.safetensors").read_bytes())
+    history = History(**kept["history"])
+    shop.phases.seconds["fit"], shop.phases.peak_mib["fit"] = kept["seconds"], kept["peak_mib"]
+    whole = {k: c for k, c in codes.items() if len(c) == len(splits[k.partition("/")[0]])}  # type: ignore[index]
+    return Fitted(_ready(model, shop.device), dataset, splits, history, whole, kept["made"])
+
+
+def _keep(folder: Path, cell: Cell, found: Fitted, phases: Phases) -> None:
+    """Fill the folder of a fit: weights, codes, learning curve, and what is needed to build the model again."""
+    weights = {k: v.detach().cpu().clone().contiguous() for k, v in found.model.state_dict().items()}
+    (folder / "weights.safetensors").write_bytes(save(weights))
+    (folder / "codes.safetensors").write_bytes(save(dict(found.codes)))
+    told = {
+        "cell": asdict(cell),
+        "schema": asdict(found.dataset.schema),
+        "history": asdict(found.history),
+        "seconds": phases.seconds["fit"],
+        "peak_mib": phases.peak_mib["fit"],
+        "made": found.made,
+    }
+    (folder / "fit.json").write_text(json.dumps(told, indent=1))
+
+
+def _read_fit(folder: Path, catalog: Catalog) -> tuple[Any, dict[str, Any]]:
+    try:
+        kept = json.loads((folder / "fit.json").read_text())
+        cell = TypeAdapter(Cell).validate_python(kept["cell"])
+        schema = TypeAdapter(Schema).validate_python(kept["schema"])
+        weights = load((folder / "weights.safetensors").read_bytes())
+        model = build(catalog.get("model", cell.model).load(), schema, cell.model_options, cell.seed)
+        model.load_state_dict(weights)
+    except DAMAGE as error:
+        raise StoreError(
+            f"{folder}: not a whole fit ({type(error).__name__}: {error}). Run it again."
+        ) from error
+    return model, kept
+
+
+def load_fit(folder: Path, catalog: Catalog, device: str = "cpu") -> Any:
+    """Return the model that a fit left, ready to encode and decode; its data set need not be there.
+
+    Raises:
+        StoreError: if the folder is damaged.
+        PluginError: if the model's plugin is not installed.
+    """
+    return _ready(_read_fit(folder, catalog)[0], device)
+
+
+def _ready(model: Any, device: str) -> Any:
+    if isinstance(model, torch.nn.Module):
+        model.to(device).eval()
+    return model

@@ -1,0 +1,274 @@
+"""p(z | attribute): a density over z for every value of every attribute, the best of a few on validation rows.
+
+It is a density of the codes that the decoder takes. Of a vector: a Gaussian whose covariance is drawn towards that of
+all codes, or a mixture of Gaussians. Of one-hot symbols: independent categorical variables.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from lvmbench import Attribute, Estimate, Evaluation, NotApplicable, metric
+from lvmbench_metrics.codes import SplitName, class_labels, class_name, columns, finite_codes
+from lvmbench_metrics.kmeans import kmeans
+from lvmbench_metrics.mixtures import Mixtures, Space, fit, start
+
+LEAST_ROWS = 20  # training rows that a density is learned from
+ROWS = 4_000  # training rows of a value that are looked at
+SHRINKAGE = (
+    0.3,
+    0.03,
+    0.1,
+    1.0,
+)  # share of the covariance of all codes; the first where validation is silent
+COMPONENTS = 4
+
+Scores = dict[str, Estimate | NotApplicable]
+
+
+@metric(
+    better="higher",
+    unit="bits",
+    needs=("codes", "labels"),
+    chance=0.0,
+    family="generation",
+    main=False,
+    paper="Xu et al. 2020, arXiv 2002.10689, with Bayes' rule as the family",
+)
+def density_bits(ev: Evaluation) -> Scores:
+    """Return the mean of log2 p(a|z) / p(a), with p(a|z) by Bayes' rule from the densities p(z|a): bits.
+
+    It is information on a that these densities hold, at most the entropy of a; below 0 where they mislead.
+    """
+    found = ev.shared(densities).by_attribute
+    absent = {name: own for name, own in found.items() if isinstance(own, NotApplicable)}
+    learned = {name: own for name, own in found.items() if not isinstance(own, NotApplicable)}
+    rows = {name: _bits(ev, name, own) for name, own in learned.items()}
+    told = _means(ev, rows, {name: _note(own) for name, own in learned.items()}) if rows else {}
+    return {name: absent.get(name) or told[name] for name in found}
+
+
+class Density(Protocol):
+    """p(z) or p(z|a)."""
+
+    @property
+    def note(self) -> str:
+        """What kind of density it is."""
+        ...
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Return log p(z) in nats: [N, D] -> [N]."""
+        ...
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """Return n draws: -> [n, D]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """A mixture of Gaussians in a space: log-shares [K], means [K, E], lower Cholesky factors [K, E, E]."""
+
+    space: Space
+    log_shares: Tensor
+    means: Tensor
+    factors: Tensor
+    note: str
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Return log p(z) in nats, along the axes that vary: [N, D] -> [N]."""
+        apart = self.space.into(z) - self.means[:, None]  # [K, N, E]
+        scaled = torch.linalg.solve_triangular(self.factors, apart.transpose(1, 2), upper=False)
+        log_det = self.factors.diagonal(dim1=1, dim2=2).log().sum(1) + self.space.spread.log().sum()
+        each = -0.5 * (scaled.square().sum(1) + math.log(2 * math.pi) * self.means.shape[1])
+        density: Tensor = (self.log_shares[:, None] + each - log_det[:, None]).logsumexp(0)
+        return density
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """Return n draws: -> [n, D]."""
+        which = torch.multinomial(self.log_shares.exp().cpu(), n, replacement=True, generator=generator)
+        noise = torch.randn(n, self.means.shape[1], 1, generator=generator, dtype=torch.float64)
+        which, noise = which.to(self.means.device), noise.to(self.means.device)
+        return self.space.out(self.means[which] + (self.factors[which] @ noise)[:, :, 0])
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """Independent categorical variables, one-hot and side by side: log-probabilities [G, C]."""
+
+    log_probs: Tensor
+    note: str = "independent symbols"
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Return log p(z) in nats: one-hot [N, G * C] -> [N]."""
+        return z.to(self.log_probs) @ self.log_probs.flatten()
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """Return n draws: -> one-hot [n, G * C]."""
+        drawn = torch.multinomial(self.log_probs.exp().cpu(), n, replacement=True, generator=generator)
+        hot = torch.nn.functional.one_hot(drawn.T, self.log_probs.shape[1]).double()
+        return hot.flatten(1).to(self.log_probs.device)
+
+
+Values = Mapping[int, Density]
+
+
+@dataclass(frozen=True)
+class Densities:
+    """The density of all codes, and of those of each value of each attribute that has enough rows."""
+
+    everyone: Density
+    by_attribute: Mapping[str, Values | NotApplicable]
+
+
+def decoded_codes(ev: Evaluation, split: SplitName) -> Tensor:
+    """Return the codes that the decoder takes, in double precision: [N, D]."""
+    # the posterior mean of a discrete latent is a blend of symbols that its decoder has never seen
+    return finite_codes(ev, split, getattr(ev.model, "decoded_view", "mean"))
+
+
+def symbols_of(z: Tensor) -> tuple[int, int] | None:
+    """Return how many one-hot symbols of how many classes the codes are, None where they are none: [N, D]."""
+    groups = int(z[0].sum())
+    if not bool(((z == 0) | (z == 1)).all()) or not 1 <= groups < z.shape[1] or z.shape[1] % groups:
+        return None
+    blocks = z.view(len(z), groups, -1)
+    return (groups, blocks.shape[2]) if bool((blocks.sum(2) == 1).all()) else None
+
+
+def densities(ev: Evaluation) -> Densities:
+    """Learn the densities of all values on training rows, and choose each attribute's kind on validation rows.
+
+    One kind is the density of all codes, whatever the value: it is chosen where the values are not told apart.
+    """
+    train, val = decoded_codes(ev, "train"), decoded_codes(ev, "val")
+    labels, on_val = class_labels(ev, "train"), class_labels(ev, "val")
+    learn = _learner(train, ev.generator("densities"))
+    of_all = [kind[0] for kind in learn([torch.arange(len(train), device=train.device)])]
+    everyone = max(of_all, key=lambda density: float(density.log_prob(val).sum()))
+    found = {
+        a.name: _of_attribute(a, learn, everyone, labels[:, i], val, on_val[:, i]) for a, i in columns(ev)
+    }
+    return Densities(everyone, found)
+
+
+Learner = Callable[
+    [list[Tensor]], list[list[Density]]
+]  # rows of each value -> of each kind, a density of each
+
+
+def _of_attribute(
+    attribute: Attribute, learn: Learner, everyone: Density, labels: Tensor, val: Tensor, on_val: Tensor
+) -> Values | NotApplicable:
+    rows = {c: (labels == c).nonzero().flatten() for c in range(attribute.n_classes)}
+    enough = {c: of for c, of in rows.items() if len(of) >= LEAST_ROWS}
+    if len(enough) < 2:
+        rare = ", ".join(f"'{class_name(attribute, c)}'" for c in rows if c not in enough)
+        return NotApplicable(f"fewer than {LEAST_ROWS} training rows of {rare}")
+    seen = [val[on_val == c] for c in enough]
+
+    def on_validation(kind: Sequence[Density]) -> float:
+        return sum(float(density.log_prob(z).sum()) for density, z in zip(kind, seen, strict=True))
+
+    kinds = [*learn(list(enough.values())), [everyone] * len(enough)]
+    best: list[Density] = max(kinds, key=on_validation)
+    return dict(zip(enough, best, strict=True))
+
+
+def _learner(train: Tensor, generator: torch.Generator) -> Learner:
+    """Return what learns densities of some training rows, of all kinds that suit the codes: [N, D]."""
+    if symbols := symbols_of(train):
+        return lambda rows: [[_symbols(train[of], symbols) for of in rows]]
+    space = Space.of(train[:ROWS])
+    if not len(space.spread):
+        raise NotApplicable("the codes of all training rows are the same")
+    u = space.into(train)
+    some = u[:ROWS]
+    centres = kmeans(some.float(), COMPONENTS, 1, generator).centres.double()
+    # from one start, so that two values which differ in nothing have one density
+    begun = fit(some[None], some.new_ones(1, len(some)), start(centres))
+
+    def learn(rows: list[Tensor]) -> list[list[Density]]:
+        padded, known = _padded([u[of[:ROWS]] for of in rows])
+        return [*_gaussians(space, padded, known), _mixtures(space, padded, known, begun)]
+
+    return learn
+
+
+def _padded(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return sets of rows one above the other, and which are no padding: [n, E] each -> [V, N, E], [V, N]."""
+    padded = pad_sequence(parts, batch_first=True)
+    size = torch.tensor([len(part) for part in parts], device=padded.device)
+    return padded, (torch.arange(padded.shape[1], device=padded.device) < size[:, None]).to(padded)
+
+
+def _symbols(z: Tensor, shape: tuple[int, int]) -> Density:
+    counts = z.sum(0).view(shape) + 1 / shape[1]  # one row more, spread over the classes
+    return Symbols((counts / counts.sum(1, keepdim=True)).log())
+
+
+def _gaussians(space: Space, u: Tensor, known: Tensor) -> list[list[Density]]:
+    """Return, for each shrinkage, a Gaussian of each set of rows: [V, N, E], [V, N]."""
+    size = known.sum(1)[:, None]
+    means = u.sum(1) / size  # padding is 0
+    covariance = u.mT @ u / size[:, :, None] - means[:, :, None] * means[:, None]
+    all_codes = torch.eye(u.shape[2], dtype=u.dtype, device=u.device)  # their covariance, in this space
+    certain = u.new_zeros(1)
+    kinds: list[list[Density]] = []
+    for share in SHRINKAGE:
+        factors = torch.linalg.cholesky((1 - share) * covariance + share * all_codes)
+        kinds.append(
+            [
+                Gaussians(space, certain, mean[None], factor[None], "gaussian")
+                for mean, factor in zip(means, factors, strict=True)
+            ]
+        )
+    return kinds
+
+
+def _mixtures(space: Space, u: Tensor, known: Tensor, begun: Mixtures) -> list[Density]:
+    """Return a mixture of each set of rows, from one start: [V, N, E], [V, N]."""
+    every = Mixtures(
+        *(of.expand(len(u), *of.shape[1:]) for of in (begun.log_shares, begun.means, begun.variances))
+    )
+    found = fit(u, known, every)
+    parts = zip(found.log_shares, found.means, found.variances.sqrt().diag_embed(), strict=True)
+    return [Gaussians(space, *part, f"mixture of {COMPONENTS}") for part in parts]
+
+
+def _bits(ev: Evaluation, name: str, own: Values) -> Tensor:
+    """Return what the densities tell of the value of each test row, NaN where it has no density: [N], bits."""
+    column, classes = ev.schema.index(name), torch.tensor(list(own), device=ev.device)
+    train, test = (class_labels(ev, split)[:, column] for split in ("train", "test"))
+    prior = (train[:, None] == classes).double().sum(0).log().log_softmax(0)
+    z = decoded_codes(ev, "test")
+    joint = torch.stack([density.log_prob(z) for density in own.values()], dim=1) + prior
+    is_own = test[:, None] == classes
+    told = ((joint.log_softmax(1) - prior) * is_own).sum(1) / math.log(2)
+    return told.where(is_own.any(1), math.nan)
+
+
+def _means(ev: Evaluation, rows: Mapping[str, Tensor], notes: Mapping[str, str]) -> Scores:
+    """Return the mean of each attribute's known rows, their bootstraps from one GEMM: [N] each."""
+    every = torch.stack(list(rows.values()), dim=1)
+    known, weights = (~every.isnan()).double(), ev.weights().double()
+    many = weights @ every.nan_to_num() / (weights @ known)
+    one, count = every.nanmean(0).tolist(), known.sum(0).long().tolist()
+    return {
+        name: Estimate(one[i], replicates=many[:, i], n=count[i], note=notes[name])
+        if count[i]
+        else NotApplicable("no labelled test rows")
+        for i, name in enumerate(rows)
+    }
+
+
+def _note(own: Values) -> str:
+    kinds = list(own.values())
+    return "the density of all codes" if kinds[0] is kinds[1] else kinds[0].note

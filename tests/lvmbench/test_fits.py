@@ -1,0 +1,125 @@
+import threading
+from dataclasses import replace
+
+import pytest
+
+from lvmbench import fits, runner
+from lvmbench.api import Budget
+from lvmbench.catalog import Catalog
+from lvmbench.environment import Phases
+from lvmbench.errors import DataError, LvmbenchError, StoreError
+from lvmbench.fits import Workshop
+from lvmbench.plan import plan
+from lvmbench.records import Store
+from lvmbench.spec import Spec
+
+TINY = Budget("tiny", images=128, batch=32, train=128, val=32, test=64, draws=4, density_rows=16)
+JUDGED = {"metrics": "judge-accuracy", "controls": False}
+
+
+def spec(models="vae(net=mlp,latent_dim=2),supervised(net=mlp)", **changes):
+    asked = {"dataset": "stripes", "seeds": 1, "metrics": "active-units", "budget": TINY, "controls": False}
+    return Spec(models, **{**asked, **changes})
+
+
+@pytest.fixture
+def catalog(strangers):
+    return Catalog.discover()
+
+
+@pytest.fixture
+def shop(catalog, tmp_path):
+    return Workshop(catalog, Store(tmp_path / "runs"), "cpu", Phases())
+
+
+@pytest.fixture
+def bench(catalog, shop):
+    return lambda *models, **changes: runner.answer(
+        spec(*models, **changes), catalog, runner.Settings(shop.store.path, jobs=0)
+    )
+
+
+def score(results, label):
+    (record,) = (r for r in results.records if r.cell["label"] == label)
+    return record.scores[0]
+
+
+def test_every_cell_is_judged_by_the_first_ceiling_of_its_data(catalog):
+    planned = plan(spec("means,supervised(net=mlp),supervised", seeds=2), catalog)
+    first = next(c for c in planned.cells if c.label == "supervised(net=mlp)" and c.seed == 0)
+    assert {c.judge for c in planned.cells} == {first.fit_key}
+    assert {c.judge for c in plan(spec("means"), catalog).cells} == {""}
+
+
+def test_the_judge_decides_no_weights_but_the_scores_that_need_one(catalog):
+    with_judge, without = (plan(spec(m, **JUDGED), catalog) for m in ("means,supervised(net=mlp)", "means"))
+    one, other = with_judge.cells[0], without.cells[0]
+    assert one.fit_key == other.fit_key
+    assert with_judge.measures[0].key(one) != without.measures[0].key(other)
+    plain = plan(spec("means"), catalog).measures[0]
+    assert plain.key(one) == plain.key(other)
+
+
+def test_a_score_that_had_no_judge_is_taken_once_there_is_one(bench):
+    alone = score(bench("means", **JUDGED), "means")
+    assert alone.status == "n/a"
+    assert "no ceiling" in alone.reason
+    judged = score(bench("means,supervised(net=mlp)", **JUDGED), "means")
+    assert judged.status == "done"
+    assert judged.value > 0.5
+
+
+def test_models_are_judged_by_one_network_and_the_ceiling_by_itself(bench):
+    results = bench("means,vae(net=mlp,latent_dim=2),supervised(net=mlp)", **JUDGED)
+    values = {r.cell["label"]: r.scores[0].value for r in results.records}
+    assert len(values) == 3
+    assert len(set(values.values())) == 1  # the pictures judged are the same
+
+
+def test_a_judge_that_nobody_trains_is_trained_and_kept(catalog, shop, monkeypatch):
+    cell = plan(spec(), catalog).cells[1]
+    model = fits.judge(cell, shop)
+    assert shop.store.fit(cell.fit_key)
+    monkeypatch.setattr(fits, "fit", lambda *a, **k: pytest.fail("it trained again"))
+    again = fits.judge(cell, shop)
+    assert all((a == b).all() for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_a_judge_that_another_process_trains_is_waited_for(catalog, shop, monkeypatch):
+    cell = plan(spec(), catalog).cells[1]
+    monkeypatch.setattr(fits, "WAIT", 0.01)
+    found = []
+    with shop.store.claim(cell.fit_key) as mine:
+        assert mine
+        waiting = threading.Thread(target=lambda: found.append(fits.judge(cell, shop)))
+        waiting.start()
+        waiting.join(0.2)
+        assert not found
+        fits.fitted(cell, shop)
+    waiting.join(20)
+    assert len(found) == 1
+
+
+def test_what_failed_as_a_cell_judges_nobody(catalog, shop, bench):
+    bench("raises")
+    cell = plan(spec("raises"), catalog).cells[0]
+    with pytest.raises(LvmbenchError, match="the judge, raises, was not fitted: RuntimeError"):
+        fits.judge(cell, shop)
+
+
+def test_a_stored_fit_is_read_and_a_missing_or_damaged_one_is_told(catalog, shop, bench):
+    cell = plan(spec(), catalog).cells[0]
+    with pytest.raises(StoreError, match="no weights of vae"):
+        fits.stored(cell, shop)
+    bench("vae(net=mlp,latent_dim=2)")
+    ev = fits.stored(cell, shop).evaluation(cell, "cpu")
+    assert ev.codes("test").shape == (64, 2)
+    (shop.store.fit(cell.fit_key) / "codes.safetensors").write_bytes(b"x")
+    with pytest.raises(StoreError, match="not a whole fit"):
+        fits.stored(cell, shop)
+
+
+def test_data_that_changed_since_is_told(catalog, shop):
+    cell = replace(plan(spec(), catalog).cells[0], fingerprint="stripes 0")
+    with pytest.raises(DataError, match="changed since"):
+        fits.fitted(cell, shop)

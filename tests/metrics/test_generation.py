@@ -1,0 +1,130 @@
+import math
+
+import pytest
+import torch
+from torch.distributions import Independent, Normal
+
+from lvmbench import NotApplicable
+from lvmbench_metrics import generation as metrics
+from lvmbench_metrics.generation import DRAWS, generated
+from lvmbench_metrics.judging import pictures, said
+
+ALL = (metrics.generated_share, metrics.generated_lift, metrics.reconstructed_share, metrics.judge_accuracy)
+
+
+class Blind:
+    """Sees the second value in nothing."""
+
+    def answers(self, x):
+        never = torch.tensor([0.9, 0.1]).log().expand(len(x), 2)
+        return {"Left": never, "Right": never, "number": torch.zeros(len(x))}
+
+
+def test_a_model_that_holds_an_attribute_draws_it_to_order(mirrored):
+    ev = mirrored()
+    for metric in ALL:
+        found = metric.compute(ev)
+        assert list(found) == ["Left", "Right"]
+        assert [e.value for e in found.values()] == [1, 1]
+        assert all((e.replicates == 1).all() for e in found.values())
+
+
+def test_a_judge_that_sees_nothing_gives_the_level_of_chance(mirrored):
+    ev = mirrored(judge=Blind)
+    for metric, value in zip(ALL, (0.5, 0.0, 0.5, 0.5), strict=True):
+        assert metric.compute(ev)["Left"].value == value
+
+
+def test_an_attribute_that_z_does_not_hold_is_drawn_by_chance(mirrored):
+    def coin(told):
+        g = torch.Generator().manual_seed(len(told))
+        return torch.cat([torch.randint(0, 2, (len(told), 1), generator=g).float(), told[:, 1:]], 1)
+
+    found = metrics.generated_lift.compute(mirrored(labels=coin))
+    assert abs(found["Left"].value) < 0.25
+    assert found["Right"].value == 1
+    low, high = found["Left"].replicates.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    assert low < 0 < high
+
+
+def test_shares_and_their_bootstrap_are_those_of_the_judged_draws(mirrored):
+    ev = mirrored()
+    found = generated(ev)["Left"]
+    own = ev.shared(metrics.densities).by_attribute["Left"]
+    for place, value in enumerate(found.values):
+        z = metrics.draws(ev, own[value], f"Left/{value}")
+        right = [(float(row[0]) > 0.5) == bool(value) for row in z]
+        assert float(found.share[place]) == sum(right) / DRAWS
+    everyone = ev.shared(metrics.densities).everyone
+    bright = float((metrics.draws(ev, everyone, "everyone")[:, 0] > 0.5).double().mean())
+    assert found.base.tolist() == pytest.approx([1 - bright, bright])
+    expected = math.sqrt(bright * (1 - bright) / DRAWS)
+    assert float(found.base_replicates[:, 1].std()) == pytest.approx(expected, rel=0.1)
+    torch.testing.assert_close(found.base_replicates.sum(1), torch.ones(1000, dtype=torch.float64))
+
+
+def test_two_calls_give_one_number(mirrored):
+    first, second = (metrics.generated_lift.compute(mirrored(seed=3))["Left"] for _ in range(2))
+    assert first.value == second.value
+    assert torch.equal(first.replicates, second.replicates)
+
+
+def test_a_decoder_that_flips_a_pixel_loses_what_reconstruction_keeps(mirrored):
+    class Flips:
+        def encode(self, x):
+            return x.flatten(1)
+
+        def decode(self, z):
+            flipped = torch.stack([1 - z[..., 0], z[..., 1]], -1)
+            return Independent(Normal(flipped.view(*z.shape[:-1], 1, 1, 2), 0.1), 3)
+
+    found = metrics.reconstructed_share.compute(mirrored(Flips()))
+    assert (found["Left"].value, found["Right"].value) == (0, 1)
+
+
+def test_recall_is_the_mean_over_values_and_leaves_out_what_has_no_label(mirrored):
+    def mostly_dark(told):
+        left = told[:, :1].clone()
+        left[: len(left) // 2] = math.nan
+        left[-10:] = 1.0  # told bright whatever the picture shows
+        return torch.cat([left, told[:, 1:]], 1)
+
+    ev = mirrored(labels=mostly_dark)
+    labels, bright = ev.labels("test")[:, 0], ev.codes("test")[:, 0] > 0.5
+    recall = [float((bright[labels == c] == bool(c)).double().mean()) for c in (0, 1)]
+    found = metrics.judge_accuracy.compute(ev)["Left"]
+    assert found.value == pytest.approx(sum(recall) / 2)
+    assert found.n == 100
+    assert float(found.replicates.mean()) == pytest.approx(found.value, abs=0.02)
+
+
+def test_bernoulli_pixels_are_judged_as_the_judge_has_seen_them(mirrored):
+    ev = mirrored(pixels="bernoulli")
+    seen = []
+
+    class Looks:
+        def answers(self, x):
+            seen.append(x)
+            return Blind().answers(x)
+
+    ev.judge = Looks()
+    said(ev, torch.full((50, 1, 1, 2), 0.5))
+    assert set(seen[0].unique().tolist()) == {0.0, 1.0}
+
+
+def test_pictures_that_are_none_are_not_judged(mirrored):
+    class Broken:
+        def encode(self, x):
+            return x.flatten(1)
+
+        def decode(self, z):
+            return Independent(Normal((z / 0).view(-1, 1, 1, 2), 1.0, validate_args=False), 3)
+
+    with pytest.raises(NotApplicable, match="no pictures"):
+        pictures(mirrored(Broken()), torch.zeros(2, 2))
+
+
+def test_a_single_value_cannot_be_judged(mirrored):
+    found = mirrored(labels=lambda told: torch.cat([torch.zeros(len(told), 1), told[:, 1:]], 1))
+    for metric in ALL:
+        assert isinstance(metric.compute(found)["Left"], NotApplicable)
