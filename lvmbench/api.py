@@ -491,5 +491,5 @@ class Entry:
     target: Any
     summary: str = ""
     role: Literal["model", "floor", "control", "ceiling"] = "model"
-    on_request: bool = False
+    taken: Literal["by default", "in full", "by name"] = "by default"
     also: tuple[Mapping[str, Any], ...] = ()

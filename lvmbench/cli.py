@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lvmbench.spec import Spec
 
 NOUN_NAMES = ("models", "metrics", "datasets", "executors", "explanations", "plugins")
+METRIC_SETS = ("default", "full")
 BUDGET_NAMES = ("smoke", "quick", "standard", "long")
 
 
@@ -98,7 +99,7 @@ def lvmbench() -> None:
 @click.option(
     "--metrics",
     shell_complete=_complete("metric"),
-    help="Metrics with options.  [default: all built in that are not on request]",
+    help='Metrics with options, or "full" for all that do not cost too much.  [default: the main ones]',
 )
 @click.option("--seeds", help="A number of seeds, or a list such as 3,7,11.  [default: 3]")
 @click.option("--budget", help="smoke, quick, standard, long, or a TOML file.  [default: quick]",
@@ -161,7 +162,7 @@ def _asked(spec: Path | None, given: dict[str, Any]) -> Spec:
 
 
 def _shown(asked: Spec) -> str:
-    return "main" if asked.metrics == "default" else "all"
+    return "main" if asked.metrics in METRIC_SETS else "all"
 
 
 def _seeds(text: str) -> int | list[int]:
@@ -292,7 +293,7 @@ def table(results: Path | None, fmt: str, by: str, show: str | None) -> None:
     "--metrics",
     default="default",
     shell_complete=_complete("metric"),
-    help="Metrics with options.  [default: all built in that read codes or labels]",
+    help='Metrics with options, or "full".  [default: those of a run that read codes or labels]',
 )
 @click.option("--seeds", default="3", show_default=True, help="A number of seeds, or a list such as 3,7,11.")
 @click.option("--name", help="What the tables call the codes.  [default: the name of the file]")
@@ -331,7 +332,7 @@ def score(codes: Path, labels: Path, **given: Any) -> None:
     )
     with Console() as console:
         results = score_given(found, *asked, console)
-    shown = "main" if given["metrics"] == "default" else "all"
+    shown = "main" if given["metrics"] in METRIC_SETS else "all"
     _print(results, Catalog.discover(), given["fmt"], given["by"], given["show"] or shown)
     _finish(results, given["results"])
 

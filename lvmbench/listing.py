@@ -29,8 +29,8 @@ def names(catalog: Catalog, noun: str) -> str:
 
 
 def _remark(entry: Entry) -> str:
-    if entry.on_request:
-        return " (on request)"
+    if entry.taken != "by default":
+        return f" ({entry.taken})"
     return "" if entry.role == "model" else f" ({entry.role})"
 
 

@@ -17,6 +17,7 @@ from lvmbench.spec import Spec
 PROTOCOL = 1  # raised when the harness itself changes what a number means
 OWN = "lvmbench"  # the distribution whose metrics and controls a run uses unless told otherwise
 ALL = "all"  # every model that is installed
+METRIC_SETS = {"default": ("by default",), "full": ("by default", "in full")}  # which entries each takes
 PRECISION = "float32"
 GIVEN = "given"  # what a cell names for its model and its data where a person brought codes and labels
 TOLD: Mapping[Labels, str] = {"permuted": "labels permuted", "identity": "labels by identity"}
@@ -219,10 +220,9 @@ def measures_of(spec: Spec, catalog: Catalog) -> list[Measure]:
         UsageError: for an unknown name, a misspelt option or a value out of range.
     """
     calls = []
-    own = [i for i in catalog.items("metric") if i.plugin.dist == OWN and not i.entry.on_request]
-    default = [Call(i.full_name, options) for i in own for options in ({}, *i.entry.also)]
+    sets = {name: list(_metric_set(name, catalog)) for name in METRIC_SETS}
     for call in _calls(spec.metrics):
-        calls += default if call.name == "default" else [call]
+        calls += sets.get(call.name, [call])
     measures = []
     for call in calls:
         item = catalog.get("metric", call.name)
@@ -232,6 +232,15 @@ def measures_of(spec: Spec, catalog: Catalog) -> list[Measure]:
         needs = ("labels" in metric.needs, "judge" in metric.needs)
         measures.append(Measure(item.full_name, options, metric.version, label, *needs))
     return list({(m.name, str(m.options)): m for m in measures}.values())
+
+
+def _metric_set(name: str, catalog: Catalog) -> Iterator[Call]:
+    """Yield what ``default`` or ``full`` stands for."""
+    for item in catalog.items("metric"):
+        if item.plugin.dist == OWN and item.entry.taken in METRIC_SETS[name]:
+            yield Call(item.full_name)
+            for options in item.entry.also if name == "full" else ():
+                yield Call(item.full_name, options)
 
 
 def _distinct(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

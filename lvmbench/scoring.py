@@ -19,7 +19,7 @@ from lvmbench.environment import Phases
 from lvmbench.evaluation import Evaluation
 from lvmbench.fits import RELABELLED, Progress
 from lvmbench.given import Codes, Column, Given, given
-from lvmbench.plan import GIVEN, TOLD, Cell, Measure, Plan, measures_of
+from lvmbench.plan import GIVEN, METRIC_SETS, TOLD, Cell, Measure, Plan, measures_of
 from lvmbench.records import Store
 from lvmbench.runner import Listener, Results, Silent, gather, kind_of, tasks_of
 from lvmbench.spec import Spec
@@ -114,9 +114,9 @@ def _progress(listener: Listener, task: Task) -> Progress:
 
 
 def _measures(spec: Spec, catalog: Catalog) -> list[Measure]:
-    """Return what was asked for; of the default metrics those that read codes or labels and nothing else."""
+    """Return what was asked for; of a set of metrics those that read codes or labels and nothing else."""
     asked = measures_of(spec, catalog)
-    if spec.metrics != "default":
+    if spec.metrics not in tuple(METRIC_SETS):
         return asked
     needs = {m.name: set(catalog.get("metric", m.name).load().needs) for m in asked}
     return [m for m in asked if needs[m.name] and needs[m.name] <= READ]

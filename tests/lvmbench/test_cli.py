@@ -154,8 +154,10 @@ def test_a_page_tells_options_capabilities_and_paper(lvmbench):
     assert "Upright" in out
 
 
-def test_a_metric_that_is_taken_on_request_is_listed_as_such(lvmbench):
-    assert re.search(r"^ais\s.*\n?.*\(on request\)", lvmbench("list", "metrics")[1], re.M)
+def test_a_metric_that_no_run_takes_by_itself_is_listed_as_such(lvmbench):
+    told = lvmbench("list", "metrics")[1]
+    assert re.search(r"^ais\s.*\n?.*\(by name\)", told, re.M)
+    assert re.search(r"^mlp-auroc\s.*\n?.*\(in full\)", told, re.M)
 
 
 def test_an_unknown_page_names_the_nearest(lvmbench):

@@ -80,14 +80,14 @@ def test_a_model_that_no_seed_changes_has_one_cell(catalog):
     assert seeds == {"pca": [3], "random-encoder": [3, 7]}
 
 
-def test_a_run_takes_a_metric_with_its_further_options(catalog):
+def test_in_full_a_metric_is_taken_with_its_further_options_too(catalog):
     item = catalog.get("metric", "lvmbench:ami")
     also = replace(item, entry=replace(item.entry, also=({"k": 5},)))
     known = SimpleNamespace(
         items=lambda noun: [also] if noun == "metric" else catalog.items(noun),
         get=lambda noun, name: also if noun == "metric" else catalog.get(noun, name),
     )
-    planned = plan(spec(models="vae", metrics="default", controls=False), known)
+    planned = plan(spec(models="vae", metrics="full", controls=False), known)
     assert [(m.label, m.options["k"]) for m in planned.measures] == [("ami", 16), ("ami(k=5)", 5)]
 
 
@@ -129,9 +129,14 @@ def test_a_constructor_that_cannot_work_for_another_reason_is_left_to_its_cell(c
     assert plan(spec(models="sigma-vae", controls=False), catalog).cells  # of bernoulli pixels
 
 
-def test_a_metric_on_request_is_measured_only_where_it_is_named(catalog):
-    assert not {"ais", "ais-lower"} & {m.label for m in plan(spec(metrics="default"), catalog).measures}
+def test_a_run_takes_its_default_metrics_all_in_full_and_the_costly_ones_only_by_name(catalog):
+    default, full = ({m.label for m in plan(spec(metrics=m), catalog).measures} for m in ("default", "full"))
+    assert "auroc" in default & full
+    assert {"mlp-auroc", "ami(k=64)"} <= full - default
+    assert not {"ais", "ais-lower"} & full
     assert [m.label for m in plan(spec(metrics="ais"), catalog).measures] == ["ais"]
+    both = plan(spec(metrics="default,ais"), catalog).measures
+    assert {m.label for m in both} == default | {"ais"}
 
 
 def test_default_metrics_are_those_of_lvmbench_alone(catalog):
