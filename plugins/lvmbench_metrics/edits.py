@@ -41,7 +41,10 @@ def edit_specificity(ev: Evaluation) -> Scores:
 
 @dataclass(frozen=True)
 class Edits:
-    """Test rows that were edited towards one value [n], whether it is seen now, and the share of others kept: [n]."""
+    """Test rows that were edited towards one value [n], whether it is seen now, and the share of others kept: [n].
+
+    ``kept`` is NaN where there are no other attributes.
+    """
 
     value: int
     rows: Tensor
@@ -83,8 +86,7 @@ def _of_attribute(ev: Evaluation, name: str, reader: Reader) -> tuple[Edits, ...
             continue
         after = said(ev, pictures(ev, moved(ev, reader, value, rows)))
         same = (after == before[rows])[:, others].double()
-        kept = same.mean(1) if others else same.new_ones(len(rows))
-        found.append(Edits(value, rows, (after[:, column] == value).double(), kept))
+        found.append(Edits(value, rows, (after[:, column] == value).double(), same.mean(1)))
     return tuple(found)
 
 
@@ -107,6 +109,8 @@ def _mean_over_values(
     if not told:
         return NotApplicable("no test picture is seen to bear another value")
     values = torch.stack([getattr(of, what).mean() for of in told])
+    if bool(values.isnan().any()):
+        return NotApplicable("there are no other attributes with classes")
     many = []
     for of in told:
         weights = weights_of(ev, of.rows).double()

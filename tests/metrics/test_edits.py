@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.distributions import Independent, Normal
 
 from lvmbench import NotApplicable
 from lvmbench_metrics.edits import edit_specificity, edit_success, edited, moved
+from lvmbench_metrics.pages.common import percent
 from lvmbench_metrics.posterior import readers, space_of
 
 
@@ -78,3 +81,13 @@ def test_symbols_cannot_be_moved_a_little(mirrored):
     ev.model.decoded_view = "one-hot"
     with pytest.raises(NotApplicable, match="no line between them"):
         edit_success.compute(ev)
+
+
+def test_without_other_attributes_nothing_can_stay(mirrored):
+    ev = mirrored()
+    ev.schema = replace(ev.schema, attributes=(ev.schema.attributes[0],))
+    assert edit_success.compute(ev)["Left"].value == 1
+    found = edit_specificity.compute(ev)["Left"]
+    assert isinstance(found, NotApplicable)
+    assert str(found) == "there are no other attributes with classes"
+    assert percent(float("nan")) == "–"

@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Independent, Normal
 
 import lvmbench_metrics
-from lvmbench import NotApplicable
+from lvmbench import Attribute, NotApplicable
 from lvmbench_metrics.pages import common, figures, traversals
 from lvmbench_metrics.pages.figures import BAR, BLUE, GAP, LEFT, MARGIN, ORANGE, Row, sheet
 
@@ -133,3 +133,17 @@ def test_a_label_that_is_too_long_does_not_run_into_the_pictures():
     pictures = torch.zeros(1, 1, 2, 2)
     image = np.asarray(sheet([Row("Wearing_Something_" * 9, pictures, "told_at_length " * 9)]))
     assert (image[:, LEFT - 4 : LEFT - 1] == 255).all()
+
+
+def test_every_attribute_is_shown_before_a_third_value_of_one(coded):
+    hair = Attribute("hair", "categorical", ("a", "b", "c", "d"))
+
+    def draw(n, g):
+        place, dark = torch.arange(n) % 4, torch.randint(0, 2, (n,), generator=g)
+        z = torch.cat([5.0 * torch.nn.functional.one_hot(place, 4), 2.0 * dark[:, None]], 1)
+        return z + torch.randn(n, 5, generator=g), torch.stack([place, dark], 1).float()
+
+    shown = common.names(common.best_held(coded([hair, Attribute("Dark", "binary")], draw)))
+    assert len(shown) == 5
+    assert shown[2] == "Dark"
+    assert all(name.startswith("hair: ") for name in (*shown[:2], *shown[3:]))

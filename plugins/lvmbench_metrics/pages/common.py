@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -36,6 +37,8 @@ def real(ev: Evaluation, rows: Tensor) -> Tensor:
 def best_held(ev: Evaluation, count: int = SHOWN) -> list[Value]:
     """Return the values that a linear reader of z tells best on validation rows, one of those that say the same.
 
+    The third and further values of an attribute come after all others.
+
     Raises:
         NotApplicable: if none can be read.
     """
@@ -45,11 +48,14 @@ def best_held(ev: Evaluation, count: int = SHOWN) -> list[Value]:
 def _ranked(ev: Evaluation) -> list[Value]:
     labels = class_labels(ev, "val")
     scored = [pair for name, reader in ev.shared(readers).items() for pair in _scored(ev, name, reader)]
-    chosen: list[Value] = []
+    first: list[Value] = []
+    rest: list[Value] = []
     for _, (attribute, value) in sorted(scored, key=lambda pair: -pair[0]):
-        of_same = sum(a is attribute for a, _ in chosen)
-        if of_same < PER_ATTRIBUTE and not any(_same(ev, labels, (attribute, value), v) for v in chosen):
-            chosen.append((attribute, value))
+        if any(_same(ev, labels, (attribute, value), v) for v in first + rest):
+            continue
+        of_same = sum(a is attribute for a, _ in first)
+        (first if of_same < PER_ATTRIBUTE else rest).append((attribute, value))
+    chosen = first + rest
     if not chosen:
         raise NotApplicable("no attribute can be read from z")
     return chosen
@@ -97,5 +103,5 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share as people read it."""
-    return f"{100 * share:.0f} %"
+    """Return a share as people read it, a dash where there is none."""
+    return "–" if math.isnan(share) else f"{100 * share:.0f} %"

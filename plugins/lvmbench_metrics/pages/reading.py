@@ -56,9 +56,9 @@ def section(ev: Evaluation) -> Section:
     text = (
         "How likely is it that a picture bears a value, given nothing but its z? The answer is a logistic regression "
         "that learned on training codes, its confidence set right on validation pictures. Shown are the "
-        f"{len(read)} values that it tells best there, at most two of an attribute. On the curves, what is told with "
-        "60 % should be so in 60 % of cases: a curve below the diagonal is too sure of itself, and a value whose curve "
-        "stays at the left can never be affirmed.\n\n"
+        f"{len(read)} values that it tells best there, no more than two of an attribute while there are others. On the "
+        "curves, what is told with 60 % should be so in 60 % of cases: a curve below the diagonal is too sure of "
+        "itself, and a value whose curve stays at the left can never be affirmed.\n\n"
         + table(heads, lines)
         + "\n\n![how often what is told is so](reliability.png)\n\nTest pictures by the probability that is told of "
         "them, the nearest to that of each column. A blue bar: the picture bears the value; an orange one: it does not."
