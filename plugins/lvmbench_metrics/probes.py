@@ -100,9 +100,7 @@ def _average_precision(ev: Evaluation, probe: Probe) -> Estimate | NotApplicable
     share = probe.prior.exp()[1:] if len(probe.prior) == 2 else probe.prior.exp()[probe.scored]
     rare = [pair for pair, s in zip(one_versus_rest(probe), share.tolist(), strict=True) if s < RARE]
     if not rare:
-        return NotApplicable(
-            f"no class is rare: the rarest has {float(share.min()):.1%} of the training rows"
-        )
+        return NotApplicable(f"nothing is rare here: at least {float(share.min()):.1%} of the training rows")
 
     def under(weights: Tensor) -> Tensor:
         return torch.stack([area(s, positive, weights) for s, positive in rare]).nanmean(0)
