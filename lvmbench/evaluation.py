@@ -92,6 +92,14 @@ class Evaluation:
         """Return the names of the codes that the model offers; ``mean`` is the posterior mean."""
         return ("mean", *(getattr(self.model, "views", dict)()))
 
+    @property
+    def latent(self) -> str:
+        """Return the view that holds z as the decoder takes it: a model may name it ``decoded_view``.
+
+        It is the posterior mean but where that is a blend of symbols, which tells more than any symbol can.
+        """
+        return str(getattr(self.model, "decoded_view", "mean"))
+
     @torch.no_grad()
     def codes(self, split: SplitName = "test", view: str = "mean") -> Tensor:
         """Return the codes of a split under a view of z: [N, D].

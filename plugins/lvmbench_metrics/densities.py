@@ -131,7 +131,7 @@ class Densities:
 def decoded_codes(ev: Evaluation, split: SplitName) -> Tensor:
     """Return the codes that the decoder takes, in double precision: [N, D]."""
     # the posterior mean of a discrete latent is a blend of symbols that its decoder has never seen
-    return finite_codes(ev, split, getattr(ev.model, "decoded_view", "mean"))
+    return finite_codes(ev, split, ev.latent)
 
 
 def symbols_of(z: Tensor) -> tuple[int, int] | None:

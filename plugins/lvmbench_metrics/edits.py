@@ -58,7 +58,7 @@ def movable(ev: Evaluation) -> None:
     Raises:
         NotApplicable: if the decoder takes symbols, between which there is no way.
     """
-    if getattr(ev.model, "decoded_view", "mean") != "mean":
+    if ev.latent != "mean":
         raise NotApplicable("the decoder takes symbols: there is no line between them to move along")
 
 

@@ -60,10 +60,8 @@ def _fidelity(ev: Evaluation) -> tuple[Tensor, Tensor]:
 
 
 def _pairs(ev: Evaluation) -> Iterator[tuple[Tensor, Tensor]]:
-    # the posterior mean of a discrete latent is a blend of symbols that its decoder has never seen
-    view = getattr(ev.model, "decoded_view", "mean")
     batches = zip(
-        torch.split(ev.images("test"), BATCH), torch.split(ev.codes("test", view), BATCH), strict=True
+        torch.split(ev.images("test"), BATCH), torch.split(ev.codes("test", ev.latent), BATCH), strict=True
     )
     for images, z in batches:
         yield expected(ev.schema, images.to(ev.device)), ev.model.decode(z).mean

@@ -2,8 +2,9 @@
 
 A model is read through at most four views, and attribute by attribute the one counts that did best on validation
 rows. The choices are the first four that exist of: the model's own views beside the mean, ``pca``, ``mean``,
-``pca-sample``. ``pca`` and ``pca-sample`` are the leading principal components of the posterior mean and of the
-sampled code, learned on training rows: where others standardise dimensions, these are whitened.
+``pca-sample``. ``pca`` and ``pca-sample`` are the leading principal components of z and of the sampled code, learned
+on training rows: where others standardise dimensions, these are whitened. The mean of a discrete z is no choice:
+the probabilities of its symbols are a continuous code.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ COMPONENTS = 64
 WIDEST = 512  # codes of more dimensions are read through so many principal axes
 AXES_ROWS = 8192  # training rows that the axes of wide codes are learned from
 ITERATIONS = 2
-DERIVED = {"pca": "mean", "pca-sample": "sample"}
+DERIVED = ("pca", "pca-sample")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,8 @@ class Codes:
 def choices(ev: Evaluation) -> tuple[str, ...]:
     """Return the views that an attribute's reader is chosen from."""
     own = [view for view in ev.views if view != "mean"]
-    derived = ["pca", "mean", *(["pca-sample"] if "sample" in own else [])]
+    mean = ["mean"] if ev.latent == "mean" else []
+    derived = ["pca", *mean, *(["pca-sample"] if "sample" in own else [])]
     return tuple(dict.fromkeys([*own, *derived]))[:CHOICES]
 
 
@@ -84,8 +86,9 @@ def codes_of(ev: Evaluation, view: str) -> Codes:
         NotApplicable: if the model has no such view.
         LvmbenchError: if any code is not finite.
     """
-    source = DERIVED.get(view) if view not in ev.views else None
-    return ev.shared(_plain, view=view) if source is None else _components(ev.shared(_plain, view=source))
+    if view in ev.views or view not in DERIVED:
+        return ev.shared(_plain, view=view)
+    return _components(ev.shared(_plain, view=ev.latent if view == "pca" else "sample"))
 
 
 def _plain(ev: Evaluation, view: str) -> Codes:

@@ -157,6 +157,7 @@ class GaussianMixture(nn.Module):
     """Mixture of diagonal Gaussians, fitted by EM: z is the component, log p(x) is exact."""
 
     paper: ClassVar[str] = "Dempster, Laird & Rubin 1977, section 4.3; Bishop 2006, section 9.2"
+    decoded_view: ClassVar[str] = "one-hot"  # responsibilities are a continuous code, z is not
 
     def __init__(self, schema: Schema, *, components: Annotated[int, Ge(1)] = 16) -> None:
         super().__init__()

@@ -41,6 +41,15 @@ def test_every_model_has_at_most_four_views_its_own_first(coded, own, expected):
     assert choices(coded([A, B], draw, sizes=(9, 9, 9))) == expected
 
 
+def test_the_probabilities_of_symbols_are_no_view_of_a_discrete_model(coded):
+    ev = coded([A, B], seen_as(**{"one-hot": (1.0, 1.0), "sample": (1.0, 1.0)}), sizes=(9, 9, 9))
+    ev.model.decoded_view = "one-hot"
+    assert choices(ev) == ("one-hot", "sample", "pca", "pca-sample")
+    of_symbols = codes_of(ev, "pca").train
+    ev.model.decoded_view = "mean"
+    assert not torch.allclose(of_symbols.abs(), codes_of(ev, "pca").train.abs())
+
+
 def test_each_attribute_is_read_through_the_view_that_validation_rows_prefer(coded):
     ev = coded([A, B], seen_as(left=(3.0, 0.0), right=(0.0, 3.0)))
     found = auroc.compute(ev)
