@@ -54,6 +54,10 @@ class Cards:
         """Return the families of some metrics."""
         return tuple(dict.fromkeys(self[m].family for m in metrics if self[m].family))
 
+    def of_labels(self, metrics: Sequence[str]) -> tuple[str, ...]:
+        """Return those of some metrics that tell of the labels alone: they say the same of every model."""
+        return tuple(m for m in metrics if self[m].needs == ("labels",))
+
     def headlines(self, metrics: Sequence[str]) -> tuple[str, ...]:
         """Return those of some metrics that say how well z holds an attribute."""
         return tuple(m for m in metrics if self[m].headline)

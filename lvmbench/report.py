@@ -12,14 +12,16 @@ from typing import Any
 from tabulate import tabulate
 
 from lvmbench.aggregate import Attributes, Group, Row, groups
+from lvmbench.attributes import attribute_table
 from lvmbench.capture import capture, models_of, questions_of, shared
 from lvmbench.cards import MAIN, Cards
 from lvmbench.catalog import Catalog
+from lvmbench.figures import Table
 from lvmbench.plan import GIVEN
 from lvmbench.records import Stored
 from lvmbench.runner import Results
 from lvmbench.summary import summary_lines, summary_tables
-from lvmbench.tables import Table, attribute_table, model_table, pair_table, pairs_of
+from lvmbench.tables import model_table, pair_table, pairs_of
 
 WIDTH = 100
 WHOLE = (

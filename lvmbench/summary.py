@@ -11,9 +11,10 @@ from torch import Tensor
 
 from lvmbench.aggregate import Attributes, Figure, Group, Row
 from lvmbench.cards import MAIN, Cards
+from lvmbench.figures import ARROWS, Table, name_of, number
 from lvmbench.pooling import interquartile_mean, mean, pooled, probability_of_improvement
 from lvmbench.statistics import Interval, holm
-from lvmbench.tables import ALPHA, ARROWS, Table, name_of, number, pairs_of
+from lvmbench.tables import ALPHA, pairs_of
 
 POOLED = {"IQM": interquartile_mean, "mean": mean}
 

@@ -82,7 +82,7 @@ def rand_index(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Scores:
     return _scores(ev, "rand_index", k, view)
 
 
-@_card(better="higher", bounds=(-0.5, 1), chance=0.0, paper="Hubert & Arabie 1985")
+@_card(better="higher", bounds=(-0.5, 1), chance=0.0, main=False, paper="Hubert & Arabie 1985")
 def ari(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Scores:
     """Return the Rand index of clusters and classes beyond chance."""
     return _scores(ev, "ari", k, view)

@@ -17,7 +17,7 @@ from lvmbench_metrics.scores import Scores, estimate
 _told = partial(metric, better="neither", needs=("labels",), family="probes", main=False)
 
 
-@_told(bounds=(0, 1))
+@_told(bounds=(0, 1), main=True)
 def prevalence(ev: Evaluation) -> Scores:
     """Return the share of the second of two classes, of the commonest of several, among labelled test rows."""
     return _of_classes(ev, _prevalence)

@@ -9,10 +9,10 @@ import torch
 
 from lvmbench.aggregate import Figure, groups
 from lvmbench.api import Budget, Metric, Record, Score
+from lvmbench.figures import number
 from lvmbench.records import Store
 from lvmbench.report import report
 from lvmbench.spec import BUDGETS
-from lvmbench.tables import number
 from tests_support import catalog_of
 
 BUDGET = BUDGETS["quick"]
@@ -322,3 +322,17 @@ def test_of_a_model_whose_source_changed_the_newest_stands_alone(keep, catalog):
     new.cell["model_source"] = "t"
     (group,) = groups(keep(old, new))
     assert [r.figure("auroc", ("Male",)).value for r in group.rows] == [pytest.approx(0.7)]
+
+
+def test_what_tells_of_the_labels_alone_is_a_column_of_the_attributes_and_none_of_the_models(keep, catalog):
+    both = [score(value=0.8), score("prevalence", value=0.3)]
+    stored = keep(record("vae", scores=both), record("iwae", scores=both))
+    card = Metric(len, "neither", needs=("labels",))
+    known = catalog_of(metrics={"auroc": Metric(len, "higher", headline=True), "prevalence": card})
+    model, attribute = (report(stored, known, by=by) for by in ("model", "attribute"))
+    assert "prevalence" not in model
+    assert attribute.splitlines()[4].split() == ["attribute", "metric", "vae", "iwae", "prevalence"]
+    assert next(line for line in attribute.splitlines() if line.startswith("Male")).split()[-2:] == [
+        "0.300",
+        "±0.020",
+    ]
