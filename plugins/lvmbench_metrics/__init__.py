@@ -150,8 +150,11 @@ _EXPLANATIONS = {
     "editing": "Editing an attribute",
     "map": "A map of z",
 }
-_SEVERAL_K = ({"k": "classes"}, {"k": 64})
-_ALSO = {"adjusted-purity": _SEVERAL_K, "ami": _SEVERAL_K, "named-clusters": ({"k": "likelihood"},)}
+_OTHER_K = ({"k": "classes"}, {"k": 64}, {"k": "codebook"})
+_ALSO = {
+    **dict.fromkeys(("purity", "adjusted-purity", "ami", "ari"), _OTHER_K),
+    "named-clusters": ({"k": "likelihood"},),
+}
 
 
 @hookimpl
