@@ -66,5 +66,5 @@ def percent(figure: Figure) -> str:
     if figure.value is None:
         return "n/a"
     if figure.low is None or figure.high is None:
-        return f"{100 * figure.value:.0f} ±–"
-    return f"{100 * figure.value:.0f} ±{50 * (figure.high - figure.low):.0f}"
+        return f"{round(100 * figure.value)} ±–"
+    return f"{round(100 * figure.value)} ±{50 * (figure.high - figure.low):.0f}"

@@ -39,9 +39,9 @@ def section(ev: Evaluation) -> Section:
         "attribute that goes most with it on training pictures, if at least half of its pictures bear it, at "
         f"{LEAST_ODDS:g} times the odds of other pictures or more, and if test pictures confirm this (Fisher's exact "
         "test, Holm's correction over all that is tried); the figures are those of test pictures. It would be bad if "
-        f"many were unnamed, or if all had one name: here {named} of {len(order)} have a name, of "
-        f"{len({_label(n) for n in found.names if n})} kinds. (A Gaussian mixture whose number of components is chosen "
-        f"by the likelihood of unseen codes has {components}, of up to 32.)\n\n"
+        f"many were unnamed, or if all had one name: the {len(order)} clusters here have {named} names, "
+        f"{len({_label(n) for n in found.names if n})} of them different. (A Gaussian mixture whose number of "
+        f"components is chosen by the likelihood of unseen codes has {components}, of up to 32.)\n\n"
         + table(heads, lines)
         + "\n\nThe test pictures nearest to each centre:\n\n![pictures nearest to each centre](gallery.png)"
     )
