@@ -101,12 +101,13 @@ class Evaluation:
         return str(getattr(self.model, "decoded_view", "mean"))
 
     @torch.no_grad()
-    def codes(self, split: SplitName = "test", view: str = "mean") -> Tensor:
-        """Return the codes of a split under a view of z: [N, D].
+    def codes(self, split: SplitName = "test", view: str = "z") -> Tensor:
+        """Return the codes of a split under a view of z, unless told otherwise as its decoder takes it: [N, D].
 
         Raises:
             NotApplicable: if the model has no codes, or no such view.
         """
+        view = self.latent if view == "z" else view
         key = f"{split}/{view}"
         if key not in self._codes:
             with self._noise(f"codes/{key}"):

@@ -185,7 +185,9 @@ def _made(cell: Cell, dataset: Dataset, splits: Mapping[SplitName, Split], shop:
     with shop.phases("encode"):
         shop.progress("encode", 0, 1)
         has_codes = "codes" in ev.capabilities
-        codes = {f"{name}/mean": ev.codes(name).cpu().contiguous() for name in SPLITS} if has_codes else {}
+        codes = (
+            {f"{name}/{ev.latent}": ev.codes(name).cpu().contiguous() for name in SPLITS} if has_codes else {}
+        )
     made = {"versions": versions(), "hardware": hardware(shop.device), "commit": commit()}
     found = Fitted(model, dataset, splits, history, codes, made)
     if hasattr(model, "state_dict"):

@@ -66,7 +66,8 @@ def score(
 
     What the columns of ``labels`` are is decided by the rules of ``lvmbench.tabular``; ``kinds`` overrides them.
     ``splits`` and ``groups`` name columns or hold a value a row: train, val or test, and identities. Without
-    splits each seed draws its own, 60 / 20 / 20 %, an identity in one of them alone. Beside the codes under
+    splits each seed draws its own, 60 / 20 / 20 %, an identity in one of them alone; intervals then count the choice
+    of test rows twice, within seeds and between them, and are somewhat too wide. Beside the codes under
     their ``name`` stand the same codes on permuted labels, and the majority class. ``results`` is a folder of
     results to keep the records in, among those of models.
 

@@ -73,9 +73,7 @@ def _options_used(shown: Sequence[str], group: Group) -> list[str]:
             for (m, _), (s, _) in fit.scores.items()
             if m == metric
         ]
-        told = ", ".join(
-            f"{k} = {v}" for k, v in scores[0].options.items() if v not in (None, "mean", "best")
-        )
+        told = ", ".join(f"{k} = {v}" for k, v in scores[0].options.items() if v not in (None, "z", "best"))
         if told:
             used.setdefault(told, []).append(metric)
     return [f"{', '.join(metrics)}: {told}" for told, metrics in used.items()]

@@ -4,6 +4,9 @@ N is all test rows, never a batch, whose estimate would saturate at the log of i
 each row, and with it E[KL(q(z|x) || p(z))] falls into three parts (Chen et al. 2018, eq. 2), row by row:
 index-code mutual information, total correlation and dimension-wise KL. A row's term is also its influence on
 the mean: to first order, that q(z) moves with the rows as well changes none of the three.
+
+Where z tells its row from all others, q(z) at a code is that row's own posterior over N, and says nothing of the
+aggregate: the information stops at log N, and what is above it would be taken for total correlation.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from lvmbench_metrics.codes import alive, finite_codes
 from lvmbench_metrics.influence import moved
 
 CELLS = 2**19  # densities of one dimension in memory at one time
-SATURATED = 0.1  # nats from log N
+SATURATED = 2.0  # nats below log N: nearer, N rows are too few to show q(z)
 SINGULAR = 1e-10  # least eigenvalue of a correlation matrix that is still one of full rank
 
 
@@ -35,6 +38,11 @@ SINGULAR = 1e-10  # least eigenvalue of a correlation matrix that is still one o
 def total_correlation(ev: Evaluation) -> Estimate:
     """Return KL(q(z) || prod_d q(z_d)), how far the dimensions of z hang together: nats."""
     terms = ev.shared(_terms)
+    told = float((terms.own - terms.joint).mean())
+    if told > math.log(len(terms.own)) - SATURATED:
+        raise NotApplicable(
+            f"z tells {len(terms.own)} rows apart: they are too few to show the aggregate q(z)"
+        )
     return Estimate.of_rows(terms.joint - terms.product)
 
 
@@ -54,7 +62,11 @@ def index_code_mi(ev: Evaluation) -> Estimate:
     terms = ev.shared(_terms)
     told = Estimate.of_rows(terms.own - terms.joint)
     most = math.log(len(terms.own))
-    note = f"at its most, log N = {most:.2f}" if told.value > most - SATURATED else ""
+    note = (
+        f"at least: {len(terms.own)} rows show at most log N = {most:.2f}"
+        if told.value > most - SATURATED
+        else ""
+    )
     return Estimate(told.value, rows=told.rows, n=told.n, note=note)
 
 
@@ -83,10 +95,10 @@ def dimwise_kl(ev: Evaluation) -> Estimate:
     family="latents",
     main=False,
 )
-def gaussian_tc(ev: Evaluation, *, view: str = "mean") -> Estimate:
+def gaussian_tc(ev: Evaluation, *, view: str = "z") -> Estimate:
     """Return the total correlation of a Gaussian with the covariance of the test codes: nats.
 
-    Dimensions that never change in training are left out.
+    Dimensions that never change in training are left out. D independent dimensions score D (D - 1) / 4N, not 0.
     """
     varies = alive(finite_codes(ev, "train", view))
     z = finite_codes(ev, "test", view)[:, varies]

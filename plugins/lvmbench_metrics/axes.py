@@ -34,7 +34,7 @@ Leads = tuple[Tensor, Tensor]  # of the best dimension over the next, and every 
     family="disentanglement",
     main=False,
 )
-def sap_auroc(ev: Evaluation, *, view: str = "mean") -> Scores:
+def sap_auroc(ev: Evaluation, *, view: str = "z") -> Scores:
     """Return how far the best single dimension is ahead of the next, for each attribute.
 
     A dimension scores |2 AUROC - 1| on classes, the mean of one-versus-rest where there are more than two,
@@ -65,7 +65,7 @@ def sap_auroc(ev: Evaluation, *, view: str = "mean") -> Scores:
     family="disentanglement",
     main=False,
 )
-def tad(ev: Evaluation, *, view: str = "mean") -> Estimate:
+def tad(ev: Evaluation, *, view: str = "z") -> Estimate:
     """Return the sum over kept attributes of the lead in AUROC of the best dimension over the next.
 
     Kept are binary attributes whose best dimension has an AUROC of .75 or more, and of whose entropy no other
@@ -86,7 +86,7 @@ def tad(ev: Evaluation, *, view: str = "mean") -> Estimate:
     family="disentanglement",
     main=False,
 )
-def explicitness(ev: Evaluation, *, view: str = "mean") -> Estimate:
+def explicitness(ev: Evaluation, *, view: str = "z") -> Estimate:
     """Return 2 AUROC - 1 of the linear probe on test rows, the mean over attributes that have classes."""
     scores = ev.shared(probes.auroc.compute, view=view)
     assert isinstance(scores, dict)

@@ -34,7 +34,8 @@ def ece(ev: Evaluation, *, bins: Bins = 15, view: str = BEST) -> Scores:
     """Return the mean distance of predicted from observed shares, over bins of equally many test rows.
 
     What is predicted is the second of two classes, for several whether the likeliest is right; probabilities
-    are calibrated on validation rows, by Platt's sigmoid and by one temperature.
+    are calibrated on validation rows, by Platt's sigmoid and by one temperature. A bin's share is never exact, so
+    that a calibrated probe does not score 0 but about the error of a share: compare at equal rows and bins.
     """
     return of_each(linear_probes(ev, view), lambda name, probe: _ece(ev, probe, bins))
 

@@ -33,7 +33,7 @@ _card = partial(metric, needs=("codes", "labels"), family="clusters")
 
 
 @_card(better="higher", bounds=(0, 1), paper="Manning et al. 2008, section 16.3")
-def purity(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Scores:
+def purity(ev: Evaluation, *, k: K = 16, view: str = "z") -> Scores:
     """Return the share of test rows that belong to the majority class of their cluster, for each attribute.
 
     It rises with k on noise and starts at the majority share: read it beside ``adjusted-purity``.
@@ -42,13 +42,13 @@ def purity(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Scores:
 
 
 @_card(better="neither", bounds=(0, 1))
-def majority_share(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Scores:
+def majority_share(ev: Evaluation, *, k: K = 16, view: str = "z") -> Scores:
     """Return the share of the commonest class among test rows, the purity of a single cluster."""
     return _scores(ev, "majority_share", k, view)
 
 
 @_card(better="higher", bounds=(None, 1), chance=0.0)
-def adjusted_purity(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Scores:
+def adjusted_purity(ev: Evaluation, *, k: K = 16, view: str = "z") -> Scores:
     """Return (P - E P) / (1 - E P), where E P is the mean purity of 100 permutations of the labels."""
     return _scores(ev, "adjusted_purity", k, view)
 
@@ -59,7 +59,7 @@ def adjusted_purity(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Scores:
     main=False,
     paper="Strehl & Ghosh 2002, JMLR 3; Rosenberg & Hirschberg 2007",
 )
-def nmi(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Scores:
+def nmi(ev: Evaluation, *, k: K = 16, view: str = "z") -> Scores:
     """Return 2 I / (sum of entropies) of clusters and classes, which is also their V-measure.
 
     It is biased upwards, the more the more clusters: on noise it rises with k. Read ``ami`` instead.
@@ -68,13 +68,13 @@ def nmi(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Scores:
 
 
 @_card(better="higher", bounds=(None, 1), chance=0.0, paper="Vinh et al. 2010, JMLR 11")
-def ami(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Scores:
+def ami(ev: Evaluation, *, k: K = 16, view: str = "z") -> Scores:
     """Return (I - E I) / (mean of entropies - E I) of clusters and classes."""
     return _scores(ev, "ami", k, view)
 
 
 @_card(better="higher", bounds=(0, 1), main=False, paper="Rand 1971")
-def rand_index(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Scores:
+def rand_index(ev: Evaluation, *, k: K = 16, view: str = "z") -> Scores:
     """Return the share of pairs of rows that clusters and classes both join, or both part.
 
     Clusters that know nothing score the more the more there are of them. Read ``ari`` instead.
@@ -83,7 +83,7 @@ def rand_index(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Scores:
 
 
 @_card(better="higher", bounds=(-0.5, 1), chance=0.0, main=False, paper="Hubert & Arabie 1985")
-def ari(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Scores:
+def ari(ev: Evaluation, *, k: K = 16, view: str = "z") -> Scores:
     """Return the Rand index of clusters and classes beyond chance."""
     return _scores(ev, "ari", k, view)
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lvmbench import Estimate, Evaluation, metric
 from lvmbench_metrics.features import Features, features
-from lvmbench_metrics.linear import STRENGTHS
-from lvmbench_metrics.logistic import fit, logits, losses
+from lvmbench_metrics.linear import chosen
+from lvmbench_metrics.logistic import logits, losses
 from lvmbench_metrics.probing import Group, read
 from lvmbench_metrics.scores import Scores
 
@@ -28,7 +28,7 @@ TOLERANCE = 1e-3
     family="probes",
     main=False,
 )
-def codelength(ev: Evaluation, *, view: str = "mean") -> Scores:
+def codelength(ev: Evaluation, *, view: str = "z") -> Scores:
     """Return the online code length of the training labels given z, in bits a label.
 
     Labels are sent in blocks, each under a linear probe of those before (its strength chosen on validation
@@ -49,7 +49,8 @@ def _of_group(x: Features, group: Group, order: Tensor) -> dict[str, Estimate]:
     ends = sorted({max(1, round(share * len(order))) for share in SHARES})
     nats = (labels[: ends[0]] >= 0).sum(0) * math.log(group.classes)
     for start, end in pairwise(ends):
-        weights, n = _chosen(x, group, z[:start], labels[:start]), (labels[:start] >= 0).sum(0)
+        weights, _ = chosen(z[:start], labels[:start], x.val, group.val, group.classes, TOLERANCE)
+        n = (labels[:start] >= 0).sum(0)
         sent = labels[start:end]
         length = smoothed(losses(logits(z[start:end], weights), sent), n, group.classes)
         nats = nats + length.where(sent >= 0, 0).sum(0)
@@ -61,10 +62,3 @@ def _of_group(x: Features, group: Group, order: Tensor) -> dict[str, Estimate]:
 def smoothed(nats: Tensor, n: Tensor, classes: int) -> Tensor:
     """Return -log of (n p + 1) / (n + C) from -log p: [N, T], [T] -> [N, T]."""
     return ((n + classes) / (n * (-nats).exp() + 1)).log()
-
-
-def _chosen(x: Features, group: Group, z: Tensor, labels: Tensor) -> Tensor:
-    """Return the weights learned from some rows, of least loss on validation rows: -> [T, D + 1, O]."""
-    tried = fit(z, labels, group.classes, STRENGTHS, TOLERANCE)
-    loss = torch.stack([losses(logits(x.val, weights), group.val).sum(0) for weights in tried])
-    return tried[loss.argmin(0), torch.arange(len(loss[0]), device=loss.device)]

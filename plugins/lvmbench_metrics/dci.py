@@ -44,37 +44,37 @@ _informativeness = metric(
 
 
 @_score
-def dci_disentanglement_logistic(ev: Evaluation, *, view: str = "mean") -> Estimate:
+def dci_disentanglement_logistic(ev: Evaluation, *, view: str = "z") -> Estimate:
     """Return how far each dimension matters to one attribute only, weighted by how much it matters."""
     return _disentanglement(ev, "logistic", view)
 
 
 @_score
-def dci_completeness_logistic(ev: Evaluation, *, view: str = "mean") -> Scores:
+def dci_completeness_logistic(ev: Evaluation, *, view: str = "z") -> Scores:
     """Return how far one dimension only matters to each attribute, 0 where none does."""
     return _completeness(ev, "logistic", view)
 
 
 @_informativeness
-def dci_informativeness_logistic(ev: Evaluation, *, view: str = "mean") -> Scores:
+def dci_informativeness_logistic(ev: Evaluation, *, view: str = "z") -> Scores:
     """Return what the sparse linear reader finds on test rows: 2 AUROC - 1 of classes, R² of numbers."""
     return _informed(ev, "logistic", view)
 
 
 @_score
-def dci_disentanglement_gbt(ev: Evaluation, *, view: str = "mean") -> Estimate:
+def dci_disentanglement_gbt(ev: Evaluation, *, view: str = "z") -> Estimate:
     """Return how far each dimension matters to one attribute only, by gradient-boosted trees."""
     return _disentanglement(ev, "gbt", view)
 
 
 @_score
-def dci_completeness_gbt(ev: Evaluation, *, view: str = "mean") -> Scores:
+def dci_completeness_gbt(ev: Evaluation, *, view: str = "z") -> Scores:
     """Return how far one dimension only matters to each attribute, by gradient-boosted trees."""
     return _completeness(ev, "gbt", view)
 
 
 @_informativeness
-def dci_informativeness_gbt(ev: Evaluation, *, view: str = "mean") -> Scores:
+def dci_informativeness_gbt(ev: Evaluation, *, view: str = "z") -> Scores:
     """Return what gradient-boosted trees find on test rows: 2 AUROC - 1 of classes, R² of numbers."""
     return _informed(ev, "gbt", view)
 
@@ -102,13 +102,13 @@ def _share(values: Tensor) -> Tensor:
 
 def _disentanglement(ev: Evaluation, backend: Backend, view: str) -> Estimate:
     found = _readings(ev, backend, view)
-    read = {name: r for name, r in found.items() if isinstance(r, Reading)}
-    if len(read) < 2:
-        raise NotApplicable("fewer than two attributes to tell apart")
-    value = disentanglement(torch.stack([r.importance for r in read.values()], dim=1))
-    empty = sum(not bool(r.importance.any()) for r in read.values())
-    note = f"{len(read) - empty} of {len(found)} attributes read"
-    return Estimate(value, note=note)
+    tried = [r.importance for r in found.values() if isinstance(r, Reading)]
+    read = sum(bool(importance.any()) for importance in tried)
+    if read < 2:
+        raise NotApplicable(f"{read} of {len(found)} attributes can be read: there are no two to tell apart")
+    return Estimate(
+        disentanglement(torch.stack(tried, dim=1)), note=f"{read} of {len(found)} attributes read"
+    )
 
 
 def _completeness(ev: Evaluation, backend: Backend, view: str) -> Scores:

@@ -12,7 +12,7 @@ from lvmbench import Estimate, Evaluation, NotApplicable, metric
 from lvmbench_metrics import auroc as rank
 from lvmbench_metrics.codes import SplitName, finite_codes
 from lvmbench_metrics.influence import moved
-from lvmbench_metrics.probing import Group, read, scored_classes
+from lvmbench_metrics.probing import Group, read, shared_classes
 from lvmbench_metrics.scores import Scores, of_each, spearman_of
 from lvmbench_metrics.views import WIDEST
 
@@ -23,7 +23,7 @@ _yeats = partial(_axis, paper="Yeats et al. 2022, arXiv 2209.10677 (TAD, without
 
 
 @_yeats(bounds=(0, 1), chance=0.5)
-def best_dimension(ev: Evaluation, *, view: str = "mean") -> Scores:
+def best_dimension(ev: Evaluation, *, view: str = "z") -> Scores:
     """Return the AUROC of the one dimension that is best on validation rows, the mean of one-versus-rest."""
 
     def score(name: str, axes: Axes) -> Estimate:
@@ -33,7 +33,7 @@ def best_dimension(ev: Evaluation, *, view: str = "mean") -> Scores:
 
 
 @_yeats(bounds=(-1, 1), chance=0.0)
-def dimension_gap(ev: Evaluation, *, view: str = "mean") -> Scores:
+def dimension_gap(ev: Evaluation, *, view: str = "z") -> Scores:
     """Return the AUROC of the best dimension less that of the second, both as validation rows rank them."""
 
     def score(name: str, axes: Axes) -> Estimate | NotApplicable:
@@ -46,7 +46,7 @@ def dimension_gap(ev: Evaluation, *, view: str = "mean") -> Scores:
 
 
 @_axis(bounds=(-1, 1), chance=0.0, paper="Spearman 1904")
-def best_dimension_spearman(ev: Evaluation, *, view: str = "mean") -> Scores:
+def best_dimension_spearman(ev: Evaluation, *, view: str = "z") -> Scores:
     """Return the rank correlation of each number with the dimension that is best on validation rows, made positive."""
     numbers = [a for a in ev.schema.attributes if a.is_number]
     if not numbers:
@@ -73,7 +73,9 @@ def _of_group(val: Tensor, test: Tensor, group: Group, weights: Tensor) -> dict[
     dims, sign = _chosen(val, group)
     labels = torch.stack([of["test"] for of in group.labels.values()], dim=1)
     positive, present = _one_versus_rest(labels, group.classes)
-    of_class = torch.stack([scored_classes(of, group.classes) for of in group.labels.values()]).double()
+    of_class = torch.stack(
+        [shared_classes(of, group.classes, "test") for of in group.labels.values()]
+    ).double()
     of_class /= of_class.sum(1, keepdim=True)
     areas, boots = [], []
     for each, towards in zip(dims.repeat_interleave(group.classes, dim=1), sign, strict=True):

@@ -35,7 +35,7 @@ Score = Callable[[Tensor, Tensor], Tensor]
     family="disentanglement",
     main=False,
 )
-def mig_quantile20(ev: Evaluation, *, view: str = "mean") -> Scores:
+def mig_quantile20(ev: Evaluation, *, view: str = "z") -> Scores:
     """Return how far the most informative dimension is ahead of the next, as a share of H(a), for each attribute.
 
     A code that holds an attribute in two dimensions, or turned between them, scores 0 however well it holds it.
@@ -52,7 +52,7 @@ def mig_quantile20(ev: Evaluation, *, view: str = "mean") -> Scores:
     family="disentanglement",
     main=False,
 )
-def mig_width20(ev: Evaluation, *, view: str = "mean") -> Scores:
+def mig_width20(ev: Evaluation, *, view: str = "z") -> Scores:
     """Return the mutual information gap of each attribute with bins of equal width."""
     return _by_attribute(ev, mutual_information_gap, "width", view)
 
@@ -61,12 +61,11 @@ def mig_width20(ev: Evaluation, *, view: str = "mean") -> Scores:
     better="higher",
     needs=("codes", "labels"),
     bounds=(0, 1),
-    chance=0.0,
     paper="Li et al. 2020, arXiv 2002.10549",
     family="disentanglement",
     main=False,
 )
-def mig_sup_quantile20(ev: Evaluation, *, view: str = "mean") -> Estimate:
+def mig_sup_quantile20(ev: Evaluation, *, view: str = "z") -> Estimate:
     """Return how far the attribute that a dimension tells most of is ahead of the next, as shares of their H.
 
     The mean is over all dimensions, of which those without information score 0.
@@ -82,10 +81,12 @@ def mig_sup_quantile20(ev: Evaluation, *, view: str = "mean") -> Estimate:
     family="disentanglement",
     main=False,
 )
-def modularity_quantile20(ev: Evaluation, *, view: str = "mean") -> Estimate:
+def modularity_quantile20(ev: Evaluation, *, view: str = "z") -> Estimate:
     """Return 1 - (squared information on all attributes but the best) / (the best's, A - 1 times), over dimensions.
 
-    Only ratios matter, so that noise scores 0.2 rather than 0; a dimension that never changes scores 0.
+    Only ratios matter, so that noise does not score 0: 0.2 where attributes are alike, and up to 1 the more they
+    differ in their number of classes, by which estimates of no information differ. A dimension that never
+    changes scores 0.
     """
     return _of_all(ev, lambda mutual, entropy: modularity(mutual), view)
 
@@ -94,12 +95,11 @@ def modularity_quantile20(ev: Evaluation, *, view: str = "mean") -> Estimate:
     better="higher",
     needs=("codes", "labels"),
     bounds=(0, 1),
-    chance=0.0,
     paper="Sepliarskaia et al. 2019, arXiv 1910.05587",
     family="disentanglement",
     main=False,
 )
-def dcimig_quantile20(ev: Evaluation, *, view: str = "mean") -> Estimate:
+def dcimig_quantile20(ev: Evaluation, *, view: str = "z") -> Estimate:
     """Return the largest lead that a dimension gives each attribute over the others, as a share of all entropy."""
     return _of_all(ev, dcimig, view)
 

@@ -95,7 +95,7 @@ def moved(ev: Evaluation, reader: Reader, value: int, rows: Tensor, by: float = 
 
     What of a code lies off the axes that vary stays as it is; no code is moved away from the value.
     """
-    z, space = finite_codes(ev, "test", "mean")[rows], ev.shared(space_of)
+    z, space = finite_codes(ev, "test", "z")[rows], ev.shared(space_of)
     towards = reader.towards[value]
     far = (reader.goal[value] - space.into(z) @ towards).clamp(min=0) / towards.square().sum()
     return z + by * far[:, None] * (space.out(towards) - space.mean)

@@ -13,7 +13,7 @@ from lvmbench_metrics.auroc import placements
 from lvmbench_metrics.features import Features, features
 from lvmbench_metrics.influence import moved
 from lvmbench_metrics.logistic import fit, logits
-from lvmbench_metrics.probing import Group, Labels, read, scored_classes
+from lvmbench_metrics.probing import Group, Labels, read, shared_classes
 from lvmbench_metrics.scores import Scores
 
 STRENGTH = 0.1  # C of scikit-learn, fixed: to choose it takes labels that are not there
@@ -32,7 +32,7 @@ Count = Annotated[int, Ge(1)]
     family="probes",
     main=False,
 )
-def auroc_100(ev: Evaluation, *, labels: Count = 100, draws: Count = 20, view: str = "mean") -> Scores:
+def auroc_100(ev: Evaluation, *, labels: Count = 100, draws: Count = 20, view: str = "z") -> Scores:
     """Return the AUROC of a linear probe that saw 100 labels, the mean over 20 draws of training rows.
 
     A draw that holds one class only knows nothing and scores 1/2.
@@ -87,7 +87,7 @@ def _score(ev: Evaluation, scores: Tensor, labels: Labels, classes: int) -> Esti
     if classes == 2:
         counted, scores = [1], scores.flatten(1)
     else:
-        counted = scored_classes(labels, classes).nonzero().flatten().tolist()
+        counted = shared_classes(labels, classes, "test").nonzero().flatten().tolist()
         scores = scores.log_softmax(2)[:, :, counted].flatten(1)
     positive = (y[:, None] == torch.tensor(counted, device=y.device)).repeat(
         1, scores.shape[1] // len(counted)

@@ -17,7 +17,7 @@ THRESHOLD = 0.01
     paper="Burda et al. 2016, arXiv 1509.00519, section 5",
     family="latents",
 )
-def active_units(ev: Evaluation, *, view: str = "mean") -> Estimate:
+def active_units(ev: Evaluation, *, view: str = "z") -> Estimate:
     """Return the number of dimensions with Var_x(E[z|x]) > 0.01 over the test rows."""
     z = finite_codes(ev, "test", view)
     active = _active(z, ev.weights().new_ones(1, len(z)))

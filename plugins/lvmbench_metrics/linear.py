@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from lvmbench import Evaluation
 from lvmbench_metrics.features import Features, features
@@ -11,7 +12,20 @@ from lvmbench_metrics.probing import Group, Probe, Probes, read
 from lvmbench_metrics.views import readers
 
 TOLERANCE = 1e-4  # of a gradient: a tenth of it costs twice the time and moves an AUROC by less than 1e-4
-STRENGTHS = (1e-3, 1e-2, 1e-1)  # C of scikit-learn: weight of the data against |w|²/2
+STRENGTHS = (1e-3, 1e-1, 10.0)  # C of scikit-learn: weight of the data against |w|²/2
+
+
+def chosen(
+    train: Tensor, labels: Tensor, val: Tensor, val_labels: Tensor, classes: int, tolerance: float = TOLERANCE
+) -> tuple[Tensor, Tensor]:
+    """Return the weights of the strength of least loss on validation rows, and that loss: [T, D + 1, O], [T] nats.
+
+    Codes are [N, D + 1], their last column 1, and labels [N, T], -1 where missing.
+    """
+    tried = fit(train, labels, classes, STRENGTHS, tolerance)
+    loss = torch.stack([losses(logits(val, weights), val_labels).sum(0) for weights in tried])  # [S, T]
+    best, strength = loss.min(0)
+    return tried[strength, torch.arange(len(best), device=loss.device)], best
 
 
 def linear_probes(ev: Evaluation, view: str) -> Probes:
@@ -24,8 +38,5 @@ def _probes(ev: Evaluation, view: str) -> Probes:
 
 
 def _fit(x: Features, group: Group) -> dict[str, Probe]:
-    tried = fit(x.train, group.train, group.classes, STRENGTHS, TOLERANCE)
-    loss = torch.stack([losses(logits(x.val, weights), group.val).sum(0) for weights in tried])  # [S, T]
-    best, strength = loss.min(0)
-    weights = tried[strength, torch.arange(len(best), device=loss.device)]
+    weights, best = chosen(x.train, group.train, x.val, group.val, group.classes)
     return group.probes(logits(x.val, weights), logits(x.test, weights), best)

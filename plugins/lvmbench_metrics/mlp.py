@@ -1,7 +1,7 @@
 """What a reader with one hidden layer finds in z, and by how much it beats a linear one.
 
-Every attribute has a network of its own, D - 64 - C with ReLU, so that what is found of one does not depend on
-which others are labelled; all are trained at once, as stacked weights. Adam, 400 steps of 256 rows at a learning
+Every attribute has a network of its own, D - 64 - C with ReLU; all are trained at once, as stacked weights, which
+start from one stream of random numbers. Adam, 400 steps of 256 rows at a learning
 rate that falls from 0.01 to 0; of every network the weights count that were best on validation rows, looked at
 every 20 steps and before that at steps 1, 2, 4 and 8.
 """
@@ -37,13 +37,13 @@ _probed = partial(metric, better="higher", needs=("codes", "labels"), family="pr
 
 
 @_probed(bounds=(0, 1), chance=0.5, paper="Hewitt & Liang 2019, arXiv 1909.03368 (MLP-1)")
-def mlp_auroc(ev: Evaluation, *, view: str = "mean") -> Scores:
+def mlp_auroc(ev: Evaluation, *, view: str = "z") -> Scores:
     """Return the area under the ROC curve of a probe with one hidden layer, the mean of one-versus-rest."""
     return of_each(ev.shared(_probes, view=view), lambda name, probe: auroc_of(ev, probe))
 
 
 @_probed(bounds=(-1, 1), chance=0.0)
-def mlp_gap(ev: Evaluation, *, view: str = "mean") -> Scores:
+def mlp_gap(ev: Evaluation, *, view: str = "z") -> Scores:
     """Return by how much the AUROC of the probe with a hidden layer exceeds the linear one's."""
     deep, linear = (cast("Scores", ev.shared(of.compute, view=view)) for of in (mlp_auroc, probes.auroc))
     return of_each(deep, lambda name, of: _beyond(of, linear[name]))

@@ -36,7 +36,7 @@ K = int | Literal["likelihood"]
     family="clusters",
     main=False,
 )
-def named_clusters(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Estimate:
+def named_clusters(ev: Evaluation, *, k: K = 16, view: str = "z") -> Estimate:
     """Return the share of test rows in clusters whose name holds.
 
     A cluster's name is the value of an attribute that correlates most with being in it on training rows, of those
@@ -52,7 +52,7 @@ def named_clusters(ev: Evaluation, *, k: K = 16, view: str = "mean") -> Estimate
 
 
 @metric(better="neither", unit="clusters", needs=("codes",), family="clusters", main=False)
-def gmm_clusters(ev: Evaluation, *, view: str = "mean") -> Estimate:
+def gmm_clusters(ev: Evaluation, *, view: str = "z") -> Estimate:
     """Return how many components of a Gaussian mixture explain validation codes best, of 1, 2, 4, ... 32.
 
     Covariances are diagonal along the principal axes of all codes.

@@ -25,7 +25,7 @@ CHUNK = 512
     family="probes",
     main=False,
 )
-def knn_balanced_accuracy(ev: Evaluation, *, k: Annotated[int, Ge(1)] = 20, view: str = "mean") -> Scores:
+def knn_balanced_accuracy(ev: Evaluation, *, k: Annotated[int, Ge(1)] = 20, view: str = "z") -> Scores:
     """Return the mean over classes of the recall of k nearest neighbours in standardised codes.
 
     The score of a class is its share among the labelled neighbours, judged as the linear probe's probability

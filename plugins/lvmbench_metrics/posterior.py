@@ -10,11 +10,10 @@ from torch import Tensor
 
 from lvmbench import Attribute, Evaluation, NotApplicable
 from lvmbench_metrics.codes import SPLITS, SplitName, class_labels, class_name, columns, finite_codes
-from lvmbench_metrics.logistic import fit, logits, losses
+from lvmbench_metrics.linear import chosen
+from lvmbench_metrics.logistic import logits, losses
 from lvmbench_metrics.mixtures import Space
 
-STRENGTHS = (1e-3, 1e-2, 1e-1)  # of the data against |w|²/2
-TOLERANCE = 1e-4
 TEMPERATURES = tuple(2 ** (i / 8) for i in range(-16, 17))  # 1/4 to 4
 
 
@@ -41,7 +40,7 @@ def space_of(ev: Evaluation) -> Space:
     Raises:
         NotApplicable: if they are all the same.
     """
-    space = Space.of(finite_codes(ev, "train", "mean"))
+    space = Space.of(finite_codes(ev, "train", "z"))
     if not len(space.spread):
         raise NotApplicable("the codes of all training rows are the same")
     return space
@@ -73,11 +72,9 @@ def _unfit(attribute: Attribute, labels: Mapping[SplitName, Tensor]) -> str:
 
 def _fit(ev: Evaluation, labels: Mapping[SplitName, Tensor], classes: int) -> list[Reader]:
     space = ev.shared(space_of)
-    u = {split: space.into(finite_codes(ev, split, "mean")) for split in SPLITS}
+    u = {split: space.into(finite_codes(ev, split, "z")) for split in SPLITS}
     x = {split: torch.nn.functional.pad(of, (0, 1), value=1.0) for split, of in u.items()}
-    tried = fit(x["train"], labels["train"], classes, STRENGTHS, TOLERANCE)
-    loss = torch.stack([losses(logits(x["val"], weights), labels["val"]).sum(0) for weights in tried])
-    weights = tried[loss.argmin(0), torch.arange(loss.shape[1], device=loss.device)]
+    weights, _ = chosen(x["train"], labels["train"], x["val"], labels["val"], classes)
     scores = {split: logits(x[split], weights) for split in ("val", "test")}
     temperature = _temperature(scores["val"], labels["val"])[:, None]
     said = {split: _log_probs(of / temperature) for split, of in scores.items()}

@@ -81,7 +81,7 @@ class Group:
             labels["test"][on_test],
             on_test.nonzero().flatten(),
             (counts / counts.sum()).log(),
-            scored_classes(labels, self.classes),
+            shared_classes(labels, self.classes, "test"),
             loss=loss,
         )
 
@@ -119,14 +119,13 @@ def unfit(attribute: Attribute, labels: Labels) -> str:
             )
         if sum(occurs) < 2:
             return f"fewer than two classes occur among the {split} rows"
-    if int(scored_classes(labels, attribute.n_classes).sum()) < 2:
-        return "fewer than two classes occur in both training and test rows"
+    for split, told in (("val", "validation"), ("test", "test")):
+        if int(shared_classes(labels, attribute.n_classes, split).sum()) < 2:
+            return f"fewer than two classes occur in both training and {told} rows"
     return ""
 
 
-def scored_classes(labels: Labels, classes: int) -> Tensor:
-    """Return which classes occur in both training and test rows: bool [C]."""
-    train, test = (
-        torch.bincount(labels[split][labels[split] >= 0], minlength=classes) for split in ("train", "test")
-    )
-    return (train > 0) & (test > 0)
+def shared_classes(labels: Labels, classes: int, split: SplitName) -> Tensor:
+    """Return which classes occur in training rows and in those of another split: bool [C]."""
+    counts = [torch.bincount(labels[s][labels[s] >= 0], minlength=classes) for s in ("train", split)]
+    return (counts[0] > 0) & (counts[1] > 0)

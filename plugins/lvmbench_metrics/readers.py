@@ -19,6 +19,7 @@ from lvmbench_metrics.probing import unfit
 
 ROWS = 10_000  # training rows that a reader learns from
 STRENGTHS = (0.3, 0.1, 0.03, 0.01, 0.003)  # of the L1 penalty, in spreads of the target; the sparsest first
+ERRORS = 2  # paired standard errors within which two readers are as good: with one, noise is read
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _sparsest(x: Tensor, y: Tensor, val: Tensor, y_val: Tensor, *, logistic: boo
     worse = loss - loss.gather(0, best.expand(1, *loss.shape[1:]))
     mean = worse.sum(1) / n
     error = ((worse - mean[:, None]) * known).square().sum(1).sqrt() / n
-    first = (mean <= error).int().argmax(0)
+    first = (mean <= ERRORS * error).int().argmax(0)
     return tried[first, torch.arange(len(first), device=first.device)]
 
 

@@ -87,7 +87,7 @@ def best_threshold(scores: Tensor, positive: Tensor) -> float:
     counts = torch.stack(
         [torch.bincount(place[side], minlength=len(values)) for side in (positive, ~positive)]
     )
-    share = (counts / counts.sum(1, keepdim=True)).double()
+    share = counts.double() / counts.sum(1, keepdim=True)
     gain = (share[1] - share[0]).cumsum(0)  # negatives rightly below, less positives wrongly so
     best = int(gain.argmax())
     above = values[min(best + 1, len(values) - 1)]

@@ -90,8 +90,19 @@ def test_information_ends_at_the_log_of_the_number_of_rows_and_says_so(known):
     g = torch.Generator().manual_seed(0)
     apart = metrics.index_code_mi.compute(known(torch.randn(400, 4, generator=g), torch.full((400, 4), 1e-4)))
     assert apart.value == pytest.approx(math.log(400), abs=1e-6)
-    assert apart.note == "at its most, log N = 5.99"
+    assert apart.note == "at least: 400 rows show at most log N = 5.99"
     assert metrics.index_code_mi.compute(known(torch.zeros(400, 4), torch.ones(400, 4))).note == ""
+
+
+def test_where_rows_stand_apart_the_aggregate_is_not_seen_and_no_total_correlation_is_told(known):
+    g = torch.Generator().manual_seed(0)
+    apart = known(torch.randn(400, 4, generator=g), torch.full((400, 4), 0.1))
+    with pytest.raises(NotApplicable, match="z tells 400 rows apart"):
+        metrics.total_correlation.compute(apart)
+    # independent dimensions whose aggregate is N(0, I): there is none to tell
+    near = known(0.6 * torch.randn(2000, 4, generator=g), torch.full((2000, 4), 0.8))
+    assert metrics.total_correlation.compute(near).value == pytest.approx(0, abs=0.05)
+    assert metrics.index_code_mi.compute(near).note == ""
 
 
 def test_every_row_is_in_the_mixture_not_only_those_of_its_batch(known):

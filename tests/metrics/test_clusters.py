@@ -236,12 +236,12 @@ def test_without_a_codebook_there_is_no_such_number(coded, views, told):
         metrics.ami.compute(quantised(coded, views), k="codebook")
 
 
-def test_a_default_run_takes_what_is_adjusted_for_chance_at_several_numbers_of_clusters():
+def test_in_full_clusters_are_scored_at_several_numbers_of_them():
     entries = lvmbench_metrics.lvmbench_metrics()
-    for name in ("ami", "adjusted-purity"):
-        assert entries[name].also == ({"k": "classes"}, {"k": 64})
+    for name in ("purity", "ami", "ari", "adjusted-purity"):
+        assert entries[name].also == ({"k": "classes"}, {"k": 64}, {"k": "codebook"})
     assert {metric.family for metric in ALL} == {"clusters"}
-    assert {metric for metric in ALL if not metric.main} == {metrics.nmi, metrics.rand_index}
+    assert {metric for metric in ALL if not metric.main} == {metrics.nmi, metrics.rand_index, metrics.ari}
 
 
 def test_rows_without_a_label_are_ignored_and_not_counted(coded):

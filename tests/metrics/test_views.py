@@ -5,7 +5,12 @@ import torch
 from scipy.stats import norm
 
 from lvmbench import Attribute, NotApplicable
+from lvmbench_metrics.clusters import adjusted_purity
+from lvmbench_metrics.dimensions import best_dimension
 from lvmbench_metrics.features import features
+from lvmbench_metrics.few import auroc_100
+from lvmbench_metrics.mlp import mlp_auroc
+from lvmbench_metrics.neighbours import knn_balanced_accuracy
 from lvmbench_metrics.probes import auroc, r2
 from lvmbench_metrics.views import choices, codes_of
 
@@ -48,6 +53,21 @@ def test_the_probabilities_of_symbols_are_no_view_of_a_discrete_model(coded):
     of_symbols = codes_of(ev, "pca").train
     ev.model.decoded_view = "mean"
     assert not torch.allclose(of_symbols.abs(), codes_of(ev, "pca").train.abs())
+
+
+def test_no_metric_reads_the_blend_of_symbols_of_a_discrete_model_unless_asked_to(coded):
+    def draw(n, g):
+        labels = torch.randint(0, 2, (n, 1), generator=g).float()
+        blend = torch.cat([0.9 - 0.02 * labels, 0.1 + 0.02 * labels], dim=1)  # the label in a shade of it
+        symbol = torch.randint(0, 2, (n,), generator=g)
+        return {"mean": blend, "one-hot": torch.eye(2)[symbol]}, labels
+
+    ev = coded([A], draw)
+    ev.model.decoded_view = "one-hot"
+    for metric in (auroc, mlp_auroc, knn_balanced_accuracy, auroc_100, best_dimension):
+        assert metric.compute(ev)["a"].value == pytest.approx(0.5, abs=0.06)
+    assert adjusted_purity.compute(ev, k=2)["a"].value == pytest.approx(0, abs=0.03)
+    assert auroc.compute(ev, view="mean")["a"].value == 1
 
 
 def test_each_attribute_is_read_through_the_view_that_validation_rows_prefer(coded):

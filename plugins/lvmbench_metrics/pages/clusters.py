@@ -22,7 +22,7 @@ TINY = 1e-12
 def section(ev: Evaluation) -> Section:
     """Tell the clusters of k-means by name, with evidence, and show the pictures nearest to each centre."""
     need(ev, "codes", "labels")
-    found = ev.shared(naming, k=K, view="mean")
+    found = ev.shared(naming, k=K, view="z")
     size = torch.bincount(found.clusters, minlength=K)
     order = sorted(range(K), key=lambda i: (not found.names[i], _label(found.names[i]), -int(size[i])))
     order = [i for i in order if size[i]]
@@ -32,7 +32,7 @@ def section(ev: Evaluation) -> Section:
     ]
     lines = [_line(i, found.names[i], int(size[i]), len(found.clusters)) for i in order]
     heads = ["name", "odds ratio [95 %]", "p", "in the cluster", "in all", "test pictures", "also"]
-    components = ev.shared(mixture, view="mean")[1].means.shape[1]
+    components = ev.shared(mixture, view="z")[1].means.shape[1]
     named = sum(bool(names) for names in found.names)
     text = (
         f"k-means finds {K} clusters in z without having seen a label. A cluster is named after the value of an "
@@ -90,8 +90,8 @@ def _others(names: tuple[Name, ...]) -> list[str]:
 
 def _nearest(ev: Evaluation, clusters: Tensor) -> list[Tensor]:
     """Return the test rows of each cluster that are nearest to its centre: K times [n]."""
-    centre, centres = ev.shared(learned, k=K, view="mean")
-    z = finite_codes(ev, "test", "mean").float() - centre
+    centre, centres = ev.shared(learned, k=K, view="z")
+    z = finite_codes(ev, "test", "z").float() - centre
     far = (z - centres[0][clusters]).square().sum(1)
     order = far.argsort()
     return [order[clusters[order] == i][:FACES] for i in range(K)]

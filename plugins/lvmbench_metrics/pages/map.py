@@ -40,7 +40,7 @@ def section(ev: Evaluation) -> Section:
     if len(space.spread) < 2:
         raise NotApplicable("z has a single dimension that varies: there is no plane to show")
     # eigenvalues rise, so that the last two axes are the main ones
-    at = ((finite_codes(ev, "test", "mean") - space.mean) @ space.axes)[:, [-1, -2]]
+    at = ((finite_codes(ev, "test", "z") - space.mean) @ space.axes)[:, [-1, -2]]
     share = float(space.spread[-2:].square().sum() / space.spread.square().sum())
     text = (
         f"The plane in which codes vary most; it holds {percent(share)} of their variance, so that "
