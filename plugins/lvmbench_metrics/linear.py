@@ -12,7 +12,14 @@ from lvmbench_metrics.probing import Group, Probe, Probes, read
 from lvmbench_metrics.views import readers
 
 TOLERANCE = 1e-4  # of a gradient: a tenth of it costs twice the time and moves an AUROC by less than 1e-4
-STRENGTHS = (1e-3, 1e-1, 10.0)  # C of scikit-learn: weight of the data against |w|²/2
+GRID = (0.01, 0.1, 1.0)  # of the greatest strength
+STRENGTH = 0.1  # C of scikit-learn, the weight of a row against |w|²/2: of many rows
+ALL_ROWS = 1200.0  # of few rows, what all of them weigh together
+
+
+def strengths(rows: int) -> tuple[float, ...]:
+    """Return the strengths that a reader of so many rows may choose from, the weight of one row each."""
+    return tuple(share * max(STRENGTH, ALL_ROWS / max(rows, 1)) for share in GRID)
 
 
 def chosen(
@@ -22,7 +29,7 @@ def chosen(
 
     Codes are [N, D + 1], their last column 1, and labels [N, T], -1 where missing.
     """
-    tried = fit(train, labels, classes, STRENGTHS, tolerance)
+    tried = fit(train, labels, classes, strengths(len(train)), tolerance)
     loss = torch.stack([losses(logits(val, weights), val_labels).sum(0) for weights in tried])  # [S, T]
     best, strength = loss.min(0)
     return tried[strength, torch.arange(len(best), device=loss.device)], best

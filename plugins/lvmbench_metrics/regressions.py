@@ -9,7 +9,7 @@ from torch import Tensor
 from lvmbench import Evaluation, NotApplicable
 from lvmbench_metrics.codes import SPLITS
 from lvmbench_metrics.features import Features, features
-from lvmbench_metrics.linear import STRENGTHS
+from lvmbench_metrics.linear import strengths
 from lvmbench_metrics.ridge import ridge
 from lvmbench_metrics.views import Reader, readers
 
@@ -49,7 +49,7 @@ def _regression(ev: Evaluation, x: Features, column: int) -> Regression | NotApp
             return NotApplicable(f"fewer than two different values among the {split} rows")
     train, val, test = (y[split][present[split]] for split in SPLITS)
     mean, spread = train.mean(), train.std(correction=0)
-    weights = ridge(x.train[present["train"]], (train - mean) / spread, STRENGTHS)
+    weights = ridge(x.train[present["train"]], (train - mean) / spread, strengths(len(train)))
     on_val = ((x.val[present["val"]] @ weights.T) * spread + mean - val[:, None]).square().sum(0)
     predicted = x.test[present["test"]] @ weights[on_val.argmin()] * spread + mean
     return Regression(predicted, test, present["test"], mean, loss=float(on_val.min()))

@@ -36,7 +36,7 @@ def test_what_z_tells_need_not_be_sent(coded):
 
 def test_it_is_a_sum_over_blocks_as_a_loop_with_scikit_learn_makes_it(coded, monkeypatch):
     monkeypatch.setattr(module, "SHARES", (0.1, 0.3, 1.0))
-    monkeypatch.setattr(linear, "STRENGTHS", (0.1,))
+    monkeypatch.setattr(linear, "strengths", lambda rows: (0.1,))
     ev = coded([A], shifted(1), sizes=(400, 100, 10))
     order = ev.shared(module._order)
     mean, std = ev.codes("train").mean(0), ev.codes("train").std(0, correction=0)

@@ -24,6 +24,7 @@ from lvmbench_metrics.probes import (
     within_gender_auroc,
 )
 from lvmbench_metrics.scores import best_threshold
+from lvmbench_metrics.usable import usable_information
 
 A = Attribute("a", "binary")
 RACE = Attribute("race", "categorical", ("x", "y", "z"))
@@ -108,7 +109,8 @@ def test_the_probe_of_two_classes_scores_as_scikit_learns(coded):
     x, y = ({s: f(s) for s in ("train", "val", "test")} for f in (ev.codes, lambda s: ev.labels(s)[:, 0]))
     mean, std = x["train"].mean(0), x["train"].std(0, correction=0)
     fits = [
-        LogisticRegression(C=c, tol=1e-8).fit((x["train"] - mean) / std, y["train"]) for c in (1e-3, 0.1, 10)
+        LogisticRegression(C=c, tol=1e-8).fit((x["train"] - mean) / std, y["train"])
+        for c in (0.012, 0.12, 1.2)
     ]
     best = min(fits, key=lambda fit: log_loss(y["val"], fit.predict_proba((x["val"] - mean) / std)))
     expected = roc_auc_score(y["test"], best.decision_function((x["test"] - mean) / std))
@@ -321,7 +323,7 @@ def test_what_only_gender_tells_is_chance_within_gender(coded):
 
 
 def test_within_gender_is_the_mean_of_scikit_learns_score_of_either_side(coded, monkeypatch):
-    monkeypatch.setattr(linear, "STRENGTHS", (0.1,))
+    monkeypatch.setattr(linear, "strengths", lambda rows: (0.1,))
 
     def draw(n, g):
         z, labels = confounded(n, g)
@@ -420,3 +422,11 @@ def test_the_bootstrap_of_an_average_precision_has_the_value_as_its_mean(coded):
     ]
     assert float(found.replicates.nanmean()) == pytest.approx(found.value, abs=1e-9)
     assert 0.02 < float(found.replicates.std()) < 0.2
+
+
+def test_few_rows_weigh_as_much_against_the_penalty_as_many(coded):
+    assert linear.strengths(120) == pytest.approx((0.1, 1, 10))
+    assert linear.strengths(200_000) == pytest.approx((0.001, 0.01, 0.1))
+    # nearly separable: a penalty that fits many rows would hide what few of them show
+    few = coded([A], shifted(4, dims=2), sizes=(120, 120, 2000))
+    assert usable_information.compute(few, view="mean")["a"].value > 0.8
