@@ -49,16 +49,16 @@ class Sample:
     seedless: bool = False
 
     def over(self, seeds: tuple[int, ...]) -> Sample:
-        """Return the sample for these seeds, where one seed says what all would."""
-        if not self.seedless or len(self.seeds) > 1:
+        """Return the sample for these seeds, where the first seed says what all would."""
+        if not self.seedless:
             return self
-        boots = None if self.replicates is None else self.replicates.expand(len(seeds), -1)
-        return Sample(seeds, self.values.expand(len(seeds)), boots, True)
+        boots = None if self.replicates is None else self.replicates[:1].expand(len(seeds), -1)
+        return Sample(seeds, self.values[:1].expand(len(seeds)), boots, True)
 
 
 def matched(*samples: Sample) -> list[Sample]:
     """Return samples over the same seeds as far as that can be: those of seedless models as often as others."""
-    longest = max(samples, key=lambda s: len(s.seeds))
+    longest = max(samples, key=lambda s: (not s.seedless, len(s.seeds)))
     return [sample.over(longest.seeds) for sample in samples]
 
 
@@ -125,7 +125,9 @@ class Row:
     @property
     def size(self) -> int | None:
         """The number of variables in the code: its dimensions, unless a variable takes several of them."""
-        return next((f.facts.latents or f.facts.code_dims for f in self.fits if f.facts.code_dims), None)
+        known = (f.facts.latents or f.facts.code_dims for f in self.fits if f.facts.code_dims)
+        asked = self.fits[0].record.cell.get("model_options", {}).get("latent_dim")  # of a fit that failed
+        return next(known, asked)
 
     @property
     def labels(self) -> str:
@@ -243,6 +245,10 @@ class Group:
         """Return the better of the floors for these attributes, of those whose code has this size."""
         floors = [r for r in self.rows if r.role == "floor" and (size is None or r.size == size)]
         return _better(floors, metric, attributes, better)
+
+    def floors(self, size: int | None) -> list[Row]:
+        """Return the floors whose code has this size."""
+        return [r for r in self.rows if r.role == "floor" and r.size == size]
 
     def ceiling(self, metric: str, attributes: Attributes, better: str) -> Row | None:
         """Return the better of the ceilings for these attributes."""

@@ -69,6 +69,9 @@ def shared(group: Group, questions: Sequence[Question]) -> list[Question]:
 def _sides(group: Group, row: Row, question: Question) -> tuple[Sample, Sample] | str:
     """Return how far a model, and the ceiling, stand above the floor, in spans; or why that is not known."""
     key = (question.attribute,)
+    for one in group.floors(row.size):
+        if one.sample(question.metric, key) is None:  # the others alone might be the weaker ones
+            return f"{one.label} has no value: {one.figure(question.metric, key).reason}"
     floor = group.floor(question.metric, key, question.better, row.size)
     ceiling = group.ceiling(question.metric, key, question.better)
     if floor is None:

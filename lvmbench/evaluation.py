@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -61,16 +60,18 @@ class Evaluation:
         }
         return capabilities(self.model) | {name for name, there in beside.items() if there}
 
-    @cached_property
+    @property
     def judge(self) -> Any:
         """Return the network that saw the labels, to judge pictures by: a model with ``answers``.
 
         Raises:
             NotApplicable: if the run has none.
+            LvmbenchError: if it could not be fitted; it is tried once, whoever asks.
         """
-        if self._judge is None:
-            raise NotApplicable(BESIDE["judge"])
-        return self._judge()
+        found = self.shared(_verdict)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def images(self, split: SplitName = "test") -> Tensor:
         """Return the pictures as they are stored: uint8 [N, C, H, W], on the CPU."""
@@ -79,6 +80,11 @@ class Evaluation:
     def labels(self, split: SplitName = "test") -> Tensor:
         """Return the labels, NaN where missing: [N, A]."""
         return self._splits[split].labels.to(self.device)
+
+    def groups(self, split: SplitName = "test") -> Tensor | None:
+        """Return the identity of every row, None where identities are not known: int64 [N]."""
+        groups = self._splits[split].groups
+        return None if groups is None else groups.to(self.device)
 
     def batches(self, split: SplitName = "test", limit: int | None = None) -> Iterator[Tensor]:
         """Yield the pictures as the schema observes them, in order, the same noise for every model: [B, C, H, W]."""
@@ -157,6 +163,16 @@ class Evaluation:
             with self._noise(name):
                 self._shared[key] = compute(self, **options)
         return self._shared[key]  # type: ignore[no-any-return]
+
+
+def _verdict(ev: Evaluation) -> Any:
+    """Return the judge, or why there is none."""
+    if ev._judge is None:
+        return NotApplicable(BESIDE["judge"])
+    try:
+        return ev._judge()
+    except Exception as error:
+        return error
 
 
 def _weights(ev: Evaluation, keys: tuple[int, ...]) -> Tensor:

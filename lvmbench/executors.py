@@ -81,32 +81,42 @@ class Processes:
         Raises:
             StoreError: if results can no longer be written; workers are stopped, finished cells stay.
         """
-        died: list[Task] = []
-        for outcome in self._round(tasks, on_progress, self.jobs):
-            if outcome.how == "died":
-                died.append(outcome.task)
-            else:
-                yield outcome
-        for task in died:
-            yield from self._round([task], on_progress, jobs=1)
-
-    def _round(self, tasks: Sequence[Task], on_progress: OnProgress, jobs: int) -> Iterator[Outcome]:
         waiting = deque(tasks)
+        while waiting:
+            died: list[Task] = []
+            for outcome in self._round(waiting, on_progress, self.jobs):
+                if outcome.how == "died":
+                    died.append(outcome.task)
+                else:
+                    yield outcome
+            for task in died:
+                yield from self._round(deque([task]), on_progress, jobs=1)
+
+    def _round(self, waiting: deque[Task], on_progress: OnProgress, jobs: int) -> Iterator[Outcome]:
+        """Run what waits, but for tasks whose judge has died: these stay in the queue."""
         with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
             workers: list[_Worker] = []
-            while waiting or any(w.task for w in workers):
+            dead: set[str] = set()
+            while True:
                 workers = [w for w in workers if not w.closed]
-                while len(workers) < min(jobs, len(waiting) + sum(bool(w.task) for w in workers)):
+                unfinished = dead | {t.cell.fit_key for t in (*waiting, *(w.task for w in workers)) if t}
+                ready_to_go = [task for task in waiting if not _is_held(task, unfinished)]
+                busy = sum(bool(w.task) for w in workers)
+                if not (ready_to_go or busy):
+                    return
+                while len(workers) < min(jobs, len(ready_to_go) + busy):
                     worker = _Worker(self.threads)
                     stack.callback(worker.stop)
                     selector.register(worker.events, selectors.EVENT_READ, worker)
                     workers.append(worker)
-                for worker in workers:
-                    if worker.task is None and waiting:
-                        worker.give(waiting.popleft())
+                for worker, task in zip([w for w in workers if w.task is None], ready_to_go, strict=False):
+                    waiting.remove(task)
+                    worker.give(task)
                 ready = [key.data for key, _ in selector.select(POLL)]
                 for worker in workers:
-                    yield from self._look(worker, worker in ready, waiting, on_progress)
+                    for outcome in self._look(worker, worker in ready, waiting, on_progress):
+                        dead |= {outcome.task.cell.fit_key} if outcome.how == "died" else set()
+                        yield outcome
                     if worker.closed:
                         selector.unregister(worker.events)
 
@@ -143,6 +153,12 @@ class Processes:
         elif kind == "busy" and (task := worker.release()):
             time.sleep(0 if waiting else BUSY_PAUSE)
             waiting.append(task)
+
+
+def _is_held(task: Task, unfinished: set[str]) -> bool:
+    """Return whether a task has to wait for its judge, so that no worker idles and no clock runs meanwhile."""
+    key = task.judge.fit_key if task.judge else ""
+    return key in unfinished and key != task.cell.fit_key
 
 
 class _Worker:

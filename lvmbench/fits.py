@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from torch import Tensor
 from lvmbench.api import Budget, Dataset, Labels, Schema, Split, SplitName
 from lvmbench.catalog import Catalog
 from lvmbench.environment import Phases, commit, hardware, versions
-from lvmbench.errors import DataError, LvmbenchError, StoreError
+from lvmbench.errors import DataError, LvmbenchError, NotApplicable, StoreError
 from lvmbench.evaluation import Evaluation
 from lvmbench.labels import Splits, by_identity, permuted
 from lvmbench.plan import Cell
@@ -122,14 +123,17 @@ def stored(cell: Cell, shop: Workshop) -> Fitted:
 def judge(cell: Cell, shop: Workshop) -> Any:
     """Return the model of a cell that other cells are judged by, ready to answer.
 
-    Another process may be training it: its fit is waited for. When nobody trains it, it is trained here.
+    Another process may be training it: its fit is waited for. When nobody trains it, or its fit is damaged, it is
+    trained here.
 
     Raises:
+        NotApplicable: if its own cell was skipped.
         LvmbenchError: if its own cell failed.
     """
     while True:
         if folder := shop.store.fit(cell.fit_key):
-            return load_fit(folder, shop.catalog, shop.device)
+            with contextlib.suppress(StoreError):
+                return load_fit(folder, shop.catalog, shop.device)
         with shop.store.claim(cell.fit_key) as mine:
             if mine:
                 return _judge_made(cell, shop)
@@ -140,7 +144,8 @@ def _judge_made(cell: Cell, shop: Workshop) -> Any:
     """Return a judge that nobody trains at this moment; what failed in its own cell fails for all."""
     last = shop.store.read(cell.fit_key).stored[-1:]
     if last and last[0].record.status != "done":
-        raise LvmbenchError(f"the judge, {cell.label}, was not fitted: {last[0].record.reason}")
+        kind = NotApplicable if last[0].record.status == "skipped" else LvmbenchError
+        raise kind(f"the judge, {cell.label}, was not fitted: {last[0].record.reason}")
     return _ready(fitted(cell, shop).model, shop.device)
 
 

@@ -80,14 +80,17 @@ class Results:
     @property
     def failed(self) -> list[Record]:
         """Return the records of cells that failed, or of which a score failed, as they stand by now."""
-        newest: dict[str, Record] = {}
-        scores: dict[tuple[str, str, str | None], tuple[Record, bool]] = {}
+        newest: dict[tuple[str, str], Record] = {}
+        scores: dict[tuple[str, str], tuple[Record, bool]] = {}
         for record in self.records:
-            newest[record.fit_key] = record
-            for s in record.scores:
-                scores[record.fit_key, s.key, s.attribute] = (record, s.status == "failed")
+            newest[record.fit_key, _labels_of(record)] = record
+            for key in dict.fromkeys(
+                s.key for s in record.scores
+            ):  # what answers a metric anew answers it whole
+                broken = any(s.status == "failed" for s in record.scores if s.key == key)
+                scores[record.fit_key, key] = (record, broken)
         found = [r for r in newest.values() if r.status in ("failed", "timeout")]
-        return found + [r for r, failed in scores.values() if failed and not any(r is f for f in found)]
+        return found + [r for r, broken in scores.values() if broken and not any(r is f for f in found)]
 
     def log_of(self, record: Record) -> Path:
         """Return the file that holds what the cell of a record printed."""
@@ -152,7 +155,7 @@ def tasks_of(planned: Plan, store: Store, device: str, rerun: Rerun = "missing")
     tasks = []
     by_key = {cell.fit_key: cell for cell in planned.cells}
     for cell in planned.cells:
-        had = _had(store.read(cell.fit_key), rerun)
+        had = _had(_of_cell(store.read(cell.fit_key), cell), rerun)
         if had is None:
             continue
         missing = tuple(m for m in planned.measures_of(cell) if m.key(cell) not in had)
@@ -163,11 +166,20 @@ def tasks_of(planned: Plan, store: Store, device: str, rerun: Rerun = "missing")
     return sorted(tasks, key=lambda task: LONGEST_FIRST.index(task.cell.role))
 
 
-def _had(reading: Reading, rerun: Rerun) -> set[str] | None:
+def _labels_of(record: Record) -> str:
+    return str(record.cell.get("labels", "given"))
+
+
+def _of_cell(reading: Reading, cell: Cell) -> list[Stored]:
+    """Return the records of a cell, oldest first: of its fit, those that were scored on the same labels."""
+    return [s for s in reading.stored if _labels_of(s.record) == cell.labels]
+
+
+def _had(stored: Sequence[Stored], rerun: Rerun) -> set[str] | None:
     """Return the keys of the scores that stand; None where a failed cell is left as it is."""
     if rerun == "all":
         return set()
-    records = [s.record for s in reading.stored]
+    records = [s.record for s in stored]
     if rerun == "missing" and records and records[-1].status != "done":
         return None
     return {
@@ -243,7 +255,7 @@ def gather(planned: Plan, store: Store) -> Results:
         keys = {m.key(cell) for m in planned.measures_of(cell)}
         reading = store.read(cell.fit_key)
         problems += reading.problems
-        own = [_only(s, keys, cell) for s in reading.stored]
+        own = [_only(s, keys, cell) for s in _of_cell(reading, cell)]
         stored += [s for s in own if s.record.scores or (s.record.status != "done" and s is own[-1])]
     return Results(tuple(stored), tuple(dict.fromkeys(problems)))
 

@@ -31,6 +31,7 @@ def model_table(group: Group, cards: Cards, fmt: str, show: str = MAIN) -> Table
         f"±: half of a 95 % interval over {'seeds and ' if several else ''}test pictures; {mark(fmt)}: best, its "
         "paired difference from every other model excludes 0",
         *_options_used(shown, group),
+        *_judges(group, cards, shown),
         *_reasons(group, shown),
     ]
     more = cards.families([metric for metric in group.metrics if metric not in shown])
@@ -77,6 +78,18 @@ def _options_used(shown: Sequence[str], group: Group) -> list[str]:
         if told:
             used.setdefault(told, []).append(metric)
     return [f"{', '.join(metrics)}: {told}" for told, metrics in used.items()]
+
+
+def _judges(group: Group, cards: Cards, shown: Sequence[str]) -> Iterator[str]:
+    """Yield a warning where rows were judged by different networks."""
+    judged = [m for m in shown if "judge" in cards[m].needs]
+    rows: dict[str, list[str]] = {}
+    for row in group.rows:
+        if any(row.sample(m, group.common(m)) for m in judged):
+            rows.setdefault(str(row.fits[-1].record.cell.get("judge", "")), []).append(name_of(row))
+    if len(rows) > 1:
+        parts = "; ".join(f"{', '.join(names)}" for names in rows.values())
+        yield f"judged by different networks, and not to be compared across: {parts}: {', '.join(judged)}"
 
 
 def _facts(rows: Sequence[Row]) -> Iterator[list[str]]:

@@ -103,6 +103,11 @@ def test_without_a_floor_of_its_size_there_is_none(group, catalog):
     assert "no floor with a code of 16" in of(group(rows), catalog).reason
 
 
+def test_there_is_none_while_a_floor_of_its_size_lacks_its_value(group, catalog):
+    rows = bracket((0.75, 0.75)) | {"random-encoder/floor/16": {"Bald": (0.7, 0.7)}}
+    assert "random-encoder has no value" in of(group(rows), catalog).reason
+
+
 def test_the_better_of_two_floors_of_its_size_counts(group, catalog):
     rows = bracket((0.75, 0.75)) | {"random-encoder/floor/16": {"Male": (0.7, 0.7)}}
     assert of(group(rows), catalog).value == pytest.approx(0.25)
@@ -146,6 +151,13 @@ def test_one_seed_of_a_seedless_floor_stands_for_all(group, catalog):
     assert once.value == pytest.approx(0.5)
     assert once.seeds == 2
     assert once.high > 0.6  # the seeds of the model still count
+
+
+def test_the_first_seed_of_a_seedless_floor_stands_for_all_where_it_has_several(group, catalog):
+    found = group(bracket((0.7, 0.8), floor=(0.6, 0.1)))
+    for fit in next(r for r in found.rows if r.role == "floor").fits:
+        fit.record.cell["seedless"] = True
+    assert of(found, catalog).value == pytest.approx(0.5)
 
 
 def test_an_attribute_that_one_model_lacks_is_no_part_of_the_sum(group, catalog):

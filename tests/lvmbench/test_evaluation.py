@@ -99,3 +99,33 @@ def test_a_named_generator_starts_anew_each_time():
     draws = [torch.rand(3, generator=ev.generator(name)) for name in ("a", "a", "b")]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+
+
+def test_unless_told_otherwise_codes_are_what_the_decoder_takes():
+    class Symbols(Counting):
+        decoded_view = "one-hot"
+
+        def views(self):
+            return {"one-hot": lambda x: torch.eye(3)[torch.zeros(len(x), dtype=torch.long)]}
+
+    ev = evaluation(Symbols(), n=4)
+    assert ev.codes().tolist() == [[1, 0, 0]] * 4
+    assert torch.equal(ev.codes("test", "z"), ev.codes("test", "one-hot"))
+    assert ev.codes("test", "mean").shape == (4, 2 * 4)
+    assert torch.equal(evaluation(n=4).codes(), evaluation(n=4).codes("test", "mean"))
+
+
+def test_a_judge_that_cannot_be_had_is_tried_once():
+    asked = []
+
+    def judge():
+        asked.append(1)
+        raise RuntimeError("no")
+
+    ev = evaluation(judge=judge)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no"):
+            ev.judge  # noqa: B018
+    assert asked == [1]
+    with pytest.raises(NotApplicable, match="no ceiling"):
+        evaluation().judge  # noqa: B018

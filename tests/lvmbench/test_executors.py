@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from lvmbench import runner
 from lvmbench.api import Budget
 from lvmbench.catalog import Catalog
+from lvmbench.executors import Processes
+from lvmbench.plan import plan
 from lvmbench.records import Store
 from lvmbench.spec import Spec
 
@@ -70,6 +73,15 @@ def test_workers_give_the_same_numbers_as_this_process(bench, strangers, tmp_pat
     spec = Spec("vae(net=mlp)", "stripes", "elbo,auroc", 1, TINY, controls=False)
     here = runner.answer(spec, Catalog.discover(), runner.Settings(tmp_path / "here", jobs=0)).records
     assert apart["vae(net=mlp)"].scores == here[0].scores
+
+
+def test_what_a_network_judges_waits_for_it_until_it_is_done_or_has_died_twice(strangers, tmp_path):
+    catalog, store = Catalog.discover(), Store.open(tmp_path)
+    planned = plan(Spec("means,crashes", "stripes", "auroc", 1, TINY, controls=False), catalog)
+    means, crashes = runner.tasks_of(planned, store, "cpu")
+    judged = replace(means, judge=crashes.cell)
+    outcomes = list(Processes(jobs=2, timeout=60).run([judged, crashes], lambda *a: None))
+    assert [(o.task.cell.label, o.how) for o in outcomes] == [("crashes", "died"), ("means", "done")]
 
 
 def command(path, *more):

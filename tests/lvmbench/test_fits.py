@@ -100,6 +100,14 @@ def test_a_judge_that_another_process_trains_is_waited_for(catalog, shop, monkey
     assert len(found) == 1
 
 
+def test_a_damaged_judge_is_made_again(catalog, shop):
+    cell = plan(spec(), catalog).cells[1]
+    model = fits.judge(cell, shop)
+    (shop.store.fit(cell.fit_key) / "weights.safetensors").write_bytes(b"x")
+    again = fits.judge(cell, shop)
+    assert all((a == b).all() for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
 def test_what_failed_as_a_cell_judges_nobody(catalog, shop, bench):
     bench("raises")
     cell = plan(spec("raises"), catalog).cells[0]

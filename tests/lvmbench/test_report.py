@@ -336,3 +336,19 @@ def test_what_tells_of_the_labels_alone_is_a_column_of_the_attributes_and_none_o
         "0.300",
         "±0.019",
     ]
+
+
+def test_rows_that_were_judged_by_different_networks_are_told_apart(keep):
+    known = catalog_of(metrics={"lift": Metric(len, "higher", needs=("judge",))})
+    rows = [record(label, scores=[score("lift", None, 0.3)]) for label in ("vae", "iwae")]
+    for row, judge in zip(rows, ("a", "b"), strict=True):
+        row.cell["judge"] = judge
+    assert "judged by different networks, and not to be compared across: vae; iwae: lift" in report(
+        keep(*rows), known
+    )
+
+
+def test_rows_that_one_network_judged_are_told_nothing_about_it(keep):
+    known = catalog_of(metrics={"lift": Metric(len, "higher", needs=("judge",))})
+    rows = [record(label, scores=[score("lift", None, 0.3)]) for label in ("vae", "iwae")]
+    assert "different networks" not in report(keep(*rows), known)

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -249,3 +249,47 @@ def test_permuted_labels_are_a_row_through_the_same_path_for_which_nothing_is_tr
     assert permuted.scores[0].low < 0.5 < permuted.scores[0].high
     assert bench("means", controls=True, metrics="auroc,elbo").computed == 0
     assert rows["majority"].scores[0].value == 0.5
+
+
+@pytest.fixture
+def two_rows(strangers, tmp_path):
+    """A model and the same on permuted labels, which share a fit: plan, store, and a function that writes records."""
+    spec = Spec("means", "stripes", "auroc", 1, TINY)
+    planned = plan(spec, Catalog.discover())
+    store = Store.open(tmp_path)
+    cells = {c.labels: c for c in planned.cells if c.label.startswith("means")}
+    key = planned.measures[0].key
+
+    def write(labels, status, *scores):
+        cell = cells[labels]
+        found = tuple(
+            lvmbench.Score("auroc", 1, s, key(cell), attribute=a, value=0.5 if s == "done" else None)
+            for a, s in scores
+        )
+        record = lvmbench.Record(cell.fit_key, asdict(cell), status, f"it {status}", found)
+        store.write(store.attempt(cell.fit_key), record)
+
+    return replace(planned, cells=tuple(cells.values())), store, write
+
+
+@pytest.mark.parametrize(("given", "permuted"), [("timeout", "done"), ("done", "timeout")])
+def test_a_row_that_failed_is_told_whatever_became_of_the_other_row_of_its_fit(two_rows, given, permuted):
+    planned, store, write = two_rows
+    status = {"given": given, "permuted": permuted}
+    for labels, how in status.items():
+        write(labels, how, *([("Upright", "done")] if how == "done" else []))
+    results = runner.gather(planned, store)
+    assert {r.cell["labels"]: r.status for r in results.records} == status
+    assert [r.cell["labels"] for r in results.failed] == [k for k, v in status.items() if v == "timeout"]
+    assert not runner.tasks_of(planned, store, "cpu")
+    again = runner.tasks_of(planned, store, "cpu", "failed")
+    assert [t.cell.labels for t in again] == [k for k, v in status.items() if v == "timeout"]
+
+
+def test_a_metric_that_failed_as_a_whole_is_mended_by_a_record_that_answers_it(two_rows):
+    planned, store, write = two_rows
+    write("permuted", "done", ("Upright", "done"))
+    write("given", "done", (None, "failed"))
+    assert [r.cell["labels"] for r in runner.gather(planned, store).failed] == ["given"]
+    write("given", "done", ("Upright", "done"))
+    assert runner.gather(planned, store).failed == []
