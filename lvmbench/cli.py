@@ -371,7 +371,9 @@ def explain(
     from lvmbench.explanation import choose, write
     from lvmbench.records import Store
 
-    record, store = choose(run, Store.existing(results or results_dir()), seed=seed, dataset=dataset)
+    folder = results or results_dir()
+    store = Store(folder) if Path(run).is_file() else Store.existing(folder)  # a record tells its own store
+    record, store = choose(run, store, seed=seed, dataset=dataset)
     names = [name.strip() for name in only.split(",") if name.strip()]
     found = write(
         record, store, Catalog.discover(), out=out, only=names,

@@ -6,26 +6,34 @@ import io
 import re
 import shutil
 import traceback
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from lvmbench.api import Record, Section, capabilities
 from lvmbench.catalog import Catalog, Item
 from lvmbench.environment import Phases, results_dir
 from lvmbench.errors import LvmbenchError, NotApplicable, StoreError, UsageError, nearest
 from lvmbench.evaluation import Evaluation
-from lvmbench.fits import Workshop, load_fit, stored
+from lvmbench.fits import Fitted, Workshop, load_fit, stored
 from lvmbench.plan import Cell
-from lvmbench.records import TEMPORARY, Store, from_json
+from lvmbench.records import TEMPORARY, Store, from_json, sweep, temporary_beside
 
 PAGE = "page.md"
 SHORTEST_KEY = 4  # letters of a fit key that may stand for it
 PICTURE = re.compile(r"[\w-]+\.png")
 SHOWN = re.compile(r"(!\[[^\]]*\]\()([^)\s]+)(\))")
+LEARNED = {
+    "model": "Learned without labels from",
+    "ceiling": "Learned from the labels of",
+}  # so many pictures
+OTHERS = {
+    "floor": "A floor: what is to be had without training z.",
+    "control": "A control: something to compare models with.",
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ def choose(
     """
     path = Path(run)
     if path.suffix == ".json" and path.is_file():
-        return from_json(path.read_bytes(), path), Store(path.parents[2])
+        return _read(path.resolve())
     records = [s.record for s in store.read().stored if _is_shown(s.record)]
     named = [r for r in records if _is_meant(r, run)]
     if not named:
@@ -70,9 +78,49 @@ def choose(
     return [r for r in meant if r.cell["seed"] == lowest][-1], store
 
 
+def _read(path: Path) -> tuple[Record, Store]:
+    """Return the record in a file, and the store that the file lies in."""
+    record = from_json(path.read_bytes(), path)
+    if path.parent.parts[-2:] != (record.fit_key[:2], record.fit_key):
+        raise UsageError(
+            f"{path}: lies in no folder of results, where its fit would be found. Name the record in the folder "
+            "that it was written to."
+        )
+    return record, Store(path.parents[2])
+
+
 def _is_shown(record: Record) -> bool:
     """Return whether there is something to show: no control that is the same fit with labels of no meaning."""
-    return record.status == "done" and record.cell.get("labels", "given") == "given"
+    return record.status == "done" and record.cell.get("labels", "given") == "given" and _is_whole(record)
+
+
+def _is_whole(record: Record) -> bool:
+    try:
+        _cell(record)
+    except LvmbenchError:
+        return False
+    return True
+
+
+def _cell(record: Record) -> Cell:
+    """Return the cell of a record.
+
+    Raises:
+        StoreError: if something is missing there.
+    """
+    try:
+        return _adapter().validate_python(dict(record.cell))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise StoreError(
+            f"The record of {record.fit_key[:8]} tells no whole cell ({first['loc'][0]}: {first['msg']}). "
+            "Run it again."
+        ) from None
+
+
+@cache
+def _adapter() -> TypeAdapter[Cell]:
+    return TypeAdapter(Cell)
 
 
 def _is_meant(record: Record, run: str) -> bool:
@@ -132,18 +180,18 @@ def write(
     heard: Callable[[str], None] = lambda name: None,
 ) -> Explained:
     """Write a page, its parts in the order of their registration; ``heard`` is told which is being made."""
-    items = _asked(catalog, only)
-    cell = TypeAdapter(Cell).validate_python(dict(record.cell))
-    out = out or store.path / "explain" / _folder_name(cell)
-    _check(out)
-    ev = evaluation(cell, store, catalog, device)
+    items, cell = _asked(catalog, only), _cell(record)
+    out = (out or store.path / "explain" / _folder_name(cell)).resolve()
+    _make_ready(out)
+    found = stored(cell, Workshop(catalog, store, device, Phases(device)))
+    ev = evaluation(found, cell, store, catalog, device)
     parts, failed = [], []
     for item in items:
         heard(item.name)
         section, broke = _section(item, ev)
         parts.append((item.name, section))
         failed += [item.name] if broke else []
-    _put(out, _files(_head(record, cell), parts))
+    _put(out, _files(_head(record, cell, found), parts))
     return Explained(out / PAGE, tuple(failed))
 
 
@@ -151,29 +199,31 @@ def _folder_name(cell: Cell) -> str:
     return re.sub(r"[^\w.,()=+-]", "_", cell.label) + f"-seed{cell.seed}-{cell.fit_key[:8]}"
 
 
-def evaluation(cell: Cell, store: Store, catalog: Catalog, device: str = "cpu") -> Evaluation:
-    """Return the view of a stored cell that its metrics read, with the judge that its store holds.
-
-    Raises:
-        StoreError: if the fit was not kept, or is damaged.
-    """
-    shop = Workshop(catalog, store, device, Phases(device))
-    found = stored(cell, shop)
-    judge = _judge(cell, store, catalog)
+def evaluation(found: Fitted, cell: Cell, store: Store, catalog: Catalog, device: str = "cpu") -> Evaluation:
+    """Return the view of the fit of a cell that its metrics read, with the judge that its store holds."""
+    folders = (store.fit(key) for key in _judges(cell, store, catalog))
+    judge = next((folder for folder in folders if folder), None)
     return found.evaluation(cell, device, (lambda: load_fit(judge, catalog, device)) if judge else None)
 
 
-def _judge(cell: Cell, store: Store, catalog: Catalog) -> Path | None:
-    """Return the fit that judges a cell: its own run's, or the newest of its data and budget."""
-    keys = [
-        r.fit_key
-        for r in reversed([s.record for s in store.read().stored])
-        if r.cell["role"] == "ceiling"
-        and r.cell["fingerprint"] == cell.fingerprint
-        and TypeAdapter(Cell).validate_python(dict(r.cell)).budget.fit_part() == cell.budget.fit_part()
-        and "answers" in capabilities(catalog.get("model", r.cell["model"]).load())
-    ]
-    return next((folder for key in (cell.judge, *keys) if key and (folder := store.fit(key))), None)
+def _judges(cell: Cell, store: Store, catalog: Catalog) -> Iterator[str]:
+    """Yield the keys of the fits that may judge a cell: its own run's, then the newest of its data and budget."""
+    if cell.judge:
+        yield cell.judge
+    for record in reversed([s.record for s in store.read().stored]):
+        if record.cell.get("role") == "ceiling" and _is_whole(record):
+            other = _cell(record)
+            alike = (other.fingerprint, other.budget.fit_part()) == (cell.fingerprint, cell.budget.fit_part())
+            if alike and _answers(other, catalog):
+                yield record.fit_key
+
+
+def _answers(cell: Cell, catalog: Catalog) -> bool:
+    """Return whether a model is installed and can judge."""
+    try:
+        return "answers" in capabilities(catalog.get("model", cell.model).load())
+    except LvmbenchError:
+        return False
 
 
 def _asked(catalog: Catalog, only: Sequence[str]) -> list[Item]:
@@ -212,17 +262,25 @@ def check_section(section: Section) -> None:
         raise ValueError(f"the text shows {', '.join(absent)}, which is none of its images")
 
 
-def _head(record: Record, cell: Cell) -> str:
+def _head(record: Record, cell: Cell, found: Fitted) -> str:
     versions = ", ".join(
         f"{name} {v}" for name, v in record.versions.items() if name in ("lvmbench", "torch")
     )
-    rows = cell.budget
     return (
         f"# {cell.label} on {cell.dataset_label}\n\n"
-        f"Seed {cell.seed}, budget {rows.name}: learned without labels from {rows.train:,} pictures, of which it "
-        f"saw {rows.images:,} in all; what is shown below was never trained on ({rows.test:,} test pictures).\n"
+        f"Seed {cell.seed}, budget {cell.budget.name}. {_learned(cell.role, found)} Explained on "
+        f"{len(found.splits['test']):,} test pictures, which nothing was trained on.\n"
         f"Fit `{record.fit_key[:8]}`, {versions}."
     )
+
+
+def _learned(role: str, found: Fitted) -> str:
+    """Say what a model of a role learned from; of what only stands beside models, what it is."""
+    if role in OTHERS:
+        return OTHERS[role]
+    seen = found.history.images  # none where nothing was descended
+    told = f": {seen:,} seen, repeats counted" if seen else ""
+    return f"{LEARNED[role]} {len(found.splits['train']):,} pictures{told}."
 
 
 def _files(head: str, parts: Sequence[tuple[str, Section]]) -> Iterator[tuple[str, bytes]]:
@@ -238,14 +296,37 @@ def _files(head: str, parts: Sequence[tuple[str, Section]]) -> Iterator[tuple[st
     yield PAGE, ("\n\n".join(texts) + "\n").encode()
 
 
+def _make_ready(out: Path) -> None:
+    """Make sure that a page can be put here, and remove what was left beside it by processes that were killed.
+
+    Raises:
+        UsageError: if the place holds anything but an older page.
+        StoreError: if it cannot be written.
+    """
+    try:
+        _check(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        sweep(out.parent.glob(f"{TEMPORARY}*"))
+        probe = temporary_beside(out)
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise _unwritable(out, error) from error
+
+
 def _check(out: Path) -> None:
-    """Refuse a folder that holds anything but an older page.
+    """Refuse a folder that holds anything but an older page, or that a shell would be left without.
 
     Raises:
         UsageError: if it does, or is a file.
     """
     if not out.exists():
         return
+    if out.samefile("."):
+        raise UsageError(
+            f"{out}: is the folder that you are in, and a page takes the place of its folder. Name one inside it, "
+            "such as --out page."
+        )
     names = [p.name for p in out.iterdir()] if out.is_dir() else []
     ours = PAGE in names and all(name == PAGE or PICTURE.fullmatch(name) for name in names)
     if not out.is_dir() or (names and not ours):
@@ -254,24 +335,37 @@ def _check(out: Path) -> None:
         )
 
 
+def _unwritable(out: Path, error: OSError) -> StoreError:
+    return StoreError(f"{out}: the page cannot be written ({error.strerror or error}).")
+
+
 def _put(out: Path, files: Iterable[tuple[str, bytes]]) -> None:
     """Write a folder whole, in place of an older one.
 
     Raises:
         StoreError: if it cannot be written; what was there stays.
     """
-    temporary, old = (out.with_name(f"{TEMPORARY}{uuid.uuid4().hex}") for _ in range(2))
+    temporary = temporary_beside(out)
     try:
         temporary.mkdir(parents=True)
         for name, blob in files:
             (temporary / name).write_bytes(blob)
+        _replace(out, temporary)
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(out: Path, new: Path) -> None:
+    """Put a folder in the place of another; whatever interrupts it, one of them is there."""
+    old = temporary_beside(out)
+    try:
         if out.exists():
             out.rename(old)
-        temporary.rename(out)
-    except OSError as error:
+        new.rename(out)
+    except BaseException:
         if old.exists() and not out.exists():
             old.rename(out)
-        raise StoreError(f"{out}: the page cannot be written ({error.strerror or error}).") from error
-    finally:
-        for folder in (temporary, old):
-            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

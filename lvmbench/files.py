@@ -19,6 +19,7 @@ from lvmbench.errors import DataError, UsageError
 
 DELIMITERS = (",", ";", "\t", "|")
 SNIFFED = 20  # lines that tell the delimiter
+UNNAMED = ("", "Unnamed: 0")  # what pandas calls an index that it wrote, and one that it read again
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -125,7 +126,20 @@ def _csv_codes(path: Path) -> NDArray[np.float64]:
             if value is None:
                 cell = rows[r + named][column]
                 raise DataError(f"{path}, row {r + 1}, column {column + 1}: '{cell}' is not a number.")
-    return np.array(found, dtype=np.float64).reshape(len(found), len(rows[0]))
+    codes = np.array(found, dtype=np.float64).reshape(len(found), len(rows[0]))
+    if rows[0][0] in UNNAMED:
+        _refuse_index(path, codes[:, 0])
+    return codes
+
+
+def _refuse_index(path: Path, column: NDArray[np.float64]) -> None:
+    """Refuse a column that counts the rows, from 0 or from 1; a single row counts nothing."""
+    places = np.arange(len(column))
+    if len(column) > 1 and any(np.array_equal(column, places + start) for start in (0, 1)):
+        raise DataError(
+            f"{path}: the first column has no name and counts the rows, so it is an index and no code. Save the "
+            "codes without it: to_csv(path, index=False)."
+        )
 
 
 def _number(cell: str) -> float | None:

@@ -26,6 +26,10 @@ Column: TypeAlias = (
 
 NAMES: tuple[SplitName, ...] = ("train", "val", "test")
 SHARES = (0.6, 0.8)  # where training rows end, and validation rows
+ONE_APART = (
+    " The one row between them may be a line of names: above codes it is read as a row where all of the names are "
+    "numbers (name them z0, z1, ...), and the first line of labels is always read as names."
+)
 WORDS: dict[str, SplitName] = {
     **dict.fromkeys(("train", "training", "0"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "1"), "val"),
@@ -128,8 +132,9 @@ def given(
     """
     z, table = _numbers(codes, where[0]), table_of(labels, where[1])
     if len(z) != len(table):
+        hint = ONE_APART if abs(len(z) - len(table)) == 1 else ""
         raise DataError(
-            f"{len(z):,} rows of codes in {where[0]}, {len(table):,} rows of labels in {where[1]}."
+            f"{len(z):,} rows of codes in {where[0]}, {len(table):,} rows of labels in {where[1]}.{hint}"
         )
     part, group = (_taken(table, column, where[1]) for column in (splits, groups))
     named = [column for column in (splits, groups) if isinstance(column, str)]

@@ -16,7 +16,7 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -77,7 +77,7 @@ class Store:
             store._sweep()
             if not (path / "store.json").exists():
                 store._put(path / "store.json", lambda f: f.write(json.dumps({"format": FORMAT}).encode()))
-            (probe := path / f"{TEMPORARY}{_owner()}-{uuid.uuid4().hex}").touch()
+            (probe := temporary_beside(path / "probe")).touch()
             probe.unlink()
         except OSError as error:
             raise StoreError(
@@ -164,7 +164,7 @@ class Store:
             StoreError: if it cannot be written.
         """
         target = self.folder(fit_key) / "fit"
-        temporary = target.with_name(f"{TEMPORARY}{_owner()}-{uuid.uuid4().hex}")
+        temporary = temporary_beside(target)
         try:
             temporary.mkdir(parents=True)
             write(temporary)
@@ -208,7 +208,7 @@ class Store:
 
     def _put(self, path: Path, write: Callable[[IO[bytes]], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{TEMPORARY}{_owner()}-{uuid.uuid4().hex}")
+        temporary = temporary_beside(path)
         try:
             with temporary.open("xb") as file:
                 write(file)
@@ -220,11 +220,20 @@ class Store:
             temporary.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
-        """Remove what processes of this host left unfinished when they were killed."""
-        for path in [*self.path.glob(f"{TEMPORARY}*"), *self.path.glob(f"*/*/{TEMPORARY}*")]:
-            host, _, pid = path.name.removeprefix(TEMPORARY).rpartition("-")[0].rpartition("-")
-            if host == _host() and pid.isdigit() and not _alive(int(pid)):
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        sweep([*self.path.glob(f"{TEMPORARY}*"), *self.path.glob(f"*/*/{TEMPORARY}*")])
+
+
+def sweep(paths: Iterable[Path]) -> None:
+    """Remove, of some temporary files and folders, what processes of this host left when they were killed."""
+    for path in paths:
+        host, _, pid = path.name.removeprefix(TEMPORARY).rpartition("-")[0].rpartition("-")
+        if host == _host() and pid.isdigit() and not _alive(int(pid)):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return a name in the same folder that no other process takes, and that tells whose it is."""
+    return path.with_name(f"{TEMPORARY}{_owner()}-{uuid.uuid4().hex}")
 
 
 def _host() -> str:

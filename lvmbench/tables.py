@@ -36,7 +36,7 @@ def model_table(group: Group, cards: Cards, fmt: str, show: str = MAIN) -> Table
     ]
     more = cards.families([metric for metric in group.metrics if metric not in shown])
     if more:
-        notes.append(f"more of what was measured: lvmbench table --show {', '.join(more)} or all")
+        notes.append(f"more of what was measured: --show {', '.join(more)} or all")
     rows = [list(row) for row in zip(*columns, strict=True)]
     return without_empty(Table("By model", header, rows, notes))
 

@@ -29,6 +29,9 @@ SHRINKAGE = (
     1.0,
 )  # share of the covariance of all codes; the first where validation is silent
 COMPONENTS = 4
+TEMPERATURES = tuple(
+    2 ** (i / 2) for i in range(-4, 21)
+)  # 1/4 to 1024: hundreds of symbols may say one thing
 
 Scores = dict[str, Estimate | NotApplicable]
 
@@ -45,14 +48,14 @@ Scores = dict[str, Estimate | NotApplicable]
 def density_bits(ev: Evaluation) -> Scores:
     """Return the mean of log2 p(a|z) / p(a), with p(a|z) by Bayes' rule from the densities p(z|a): bits.
 
-    It is information on a that these densities hold, at most the entropy of a; below 0 where they mislead.
+    It is information on a that these densities hold, at most the entropy of a; below 0 where they mislead. The kind
+    of density, and a temperature of its log-ratios, are those under which p(a|z) is largest on validation rows.
     """
-    found = ev.shared(densities).by_attribute
-    absent = {name: own for name, own in found.items() if isinstance(own, NotApplicable)}
-    learned = {name: own for name, own in found.items() if not isinstance(own, NotApplicable)}
-    rows = {name: _bits(ev, name, own) for name, own in learned.items()}
-    told = _means(ev, rows, {name: _note(own) for name, own in learned.items()}) if rows else {}
-    return {name: absent.get(name) or told[name] for name in found}
+    found = ev.shared(densities)
+    absent = {name: own for name, own in found.by_attribute.items() if isinstance(own, NotApplicable)}
+    rows = {name: _bits(ev, name, told) for name, told in found.telling.items()}
+    scores = _means(ev, rows, {name: _note(told.own) for name, told in found.telling.items()}) if rows else {}
+    return {name: absent.get(name) or scores[name] for name in found.by_attribute}
 
 
 class Density(Protocol):
@@ -121,11 +124,31 @@ Values = Mapping[int, Density]
 
 
 @dataclass(frozen=True)
+class Telling:
+    """Densities that tell values apart, the log-odds between them divided by a temperature; log p(a) is [V]."""
+
+    own: Values
+    prior: Tensor
+    temperature: float
+
+    def bits(self, z: Tensor, labels: Tensor) -> Tensor:
+        """Return log2 p(a|z) / p(a) of each row's label, NaN where it has no density: [N, D], [N] -> [N]."""
+        is_own = labels[:, None] == torch.tensor(list(self.own), device=labels.device)
+        told = _log_probs(_joint(list(self.own.values()), z), self.prior, self.temperature) - self.prior
+        return (told * is_own).sum(1).where(is_own.any(1), math.nan) / math.log(2)
+
+
+@dataclass(frozen=True)
 class Densities:
-    """The density of all codes, and of those of each value of each attribute that has enough rows."""
+    """The density of all codes, and of those of each value of each attribute that has enough rows.
+
+    ``by_attribute`` is of the kind that finds validation codes likeliest, to draw from; ``telling`` is of the kind
+    that tells their values best.
+    """
 
     everyone: Density
     by_attribute: Mapping[str, Values | NotApplicable]
+    telling: Mapping[str, Telling]
 
 
 def decoded_codes(ev: Evaluation, split: SplitName) -> Tensor:
@@ -150,13 +173,18 @@ def densities(ev: Evaluation) -> Densities:
     """
     train, val = decoded_codes(ev, "train"), decoded_codes(ev, "val")
     labels, on_val = class_labels(ev, "train"), class_labels(ev, "val")
+    # the first rows of any value are then some at random: a file may be sorted by class
+    order = torch.randperm(len(train), generator=ev.generator("densities/rows")).to(train.device)
+    train, labels = train[order], labels[order]
     learn = _learner(train, ev.generator("densities"))
     of_all = [kind[0] for kind in learn([torch.arange(len(train), device=train.device)])]
     everyone = max(of_all, key=lambda density: float(density.log_prob(val).sum()))
     found = {
         a.name: _of_attribute(a, learn, everyone, labels[:, i], val, on_val[:, i]) for a, i in columns(ev)
     }
-    return Densities(everyone, found)
+    drawn = {name: own if isinstance(own, NotApplicable) else own[0] for name, own in found.items()}
+    telling = {name: own[1] for name, own in found.items() if not isinstance(own, NotApplicable)}
+    return Densities(everyone, drawn, telling)
 
 
 Learner = Callable[
@@ -166,20 +194,46 @@ Learner = Callable[
 
 def _of_attribute(
     attribute: Attribute, learn: Learner, everyone: Density, labels: Tensor, val: Tensor, on_val: Tensor
-) -> Values | NotApplicable:
+) -> tuple[Values, Telling] | NotApplicable:
     rows = {c: (labels == c).nonzero().flatten() for c in range(attribute.n_classes)}
     enough = {c: of for c, of in rows.items() if len(of) >= LEAST_ROWS}
     if len(enough) < 2:
         rare = ", ".join(f"'{class_name(attribute, c)}'" for c in rows if c not in enough)
         return NotApplicable(f"fewer than {LEAST_ROWS} training rows of {rare}")
-    seen = [val[on_val == c] for c in enough]
-
-    def on_validation(kind: Sequence[Density]) -> float:
-        return sum(float(density.log_prob(z).sum()) for density, z in zip(kind, seen, strict=True))
-
     kinds = [*learn(list(enough.values())), [everyone] * len(enough)]
-    best: list[Density] = max(kinds, key=on_validation)
-    return dict(zip(enough, best, strict=True))
+    is_own = on_val[:, None] == torch.tensor(list(enough), device=val.device)
+    known = is_own.any(1)
+    joints = [_joint(kind, val[known]) for kind in kinds]
+    right = is_own[known].long().argmax(1)
+    prior = torch.tensor([len(of) for of in enough.values()], device=val.device).double().log().log_softmax(0)
+    likely = [float(joint.gather(1, right[:, None]).sum()) for joint in joints]
+    drawn, (best, temperature) = kinds[likely.index(max(likely))], _best(joints, prior, right)
+    return (
+        dict(zip(enough, drawn, strict=True)),
+        Telling(dict(zip(enough, kinds[best], strict=True)), prior, temperature),
+    )
+
+
+def _joint(kind: Sequence[Density], z: Tensor) -> Tensor:
+    """Return log p(z|a) of each value, in nats: [N, D] -> [N, V]."""
+    if all(density is kind[0] for density in kind):
+        return kind[0].log_prob(z)[:, None].expand(-1, len(kind))
+    return torch.stack([density.log_prob(z) for density in kind], dim=1)
+
+
+def _log_probs(joint: Tensor, prior: Tensor, temperature: float) -> Tensor:
+    """Return log p(a|z), the odds of densities tempered: log p(z|a) [N, V], log p(a) [V] -> [N, V].
+
+    Guo et al. 2017, arXiv 1706.04599, section 4.2: codes whose parts are no independent witnesses are far too sure.
+    """
+    return (joint / temperature + prior).log_softmax(1)
+
+
+def _best(joints: Sequence[Tensor], prior: Tensor, right: Tensor) -> tuple[int, float]:
+    """Return the kind, and the temperature, under which labels are likeliest: [N, V] each, [V], [N]."""
+    tried = [(i, t) for i in reversed(range(len(joints))) for t in TEMPERATURES]
+    told = [float(_log_probs(joints[i], prior, t).gather(1, right[:, None]).sum()) for i, t in tried]
+    return tried[told.index(max(told))]  # the last kind knows nothing: it wins where validation is silent
 
 
 def _learner(train: Tensor, generator: torch.Generator) -> Learner:
@@ -243,16 +297,9 @@ def _mixtures(space: Space, u: Tensor, known: Tensor, begun: Mixtures) -> list[D
     return [Gaussians(space, *part, f"mixture of {COMPONENTS}") for part in parts]
 
 
-def _bits(ev: Evaluation, name: str, own: Values) -> Tensor:
+def _bits(ev: Evaluation, name: str, told: Telling) -> Tensor:
     """Return what the densities tell of the value of each test row, NaN where it has no density: [N], bits."""
-    column, classes = ev.schema.index(name), torch.tensor(list(own), device=ev.device)
-    train, test = (class_labels(ev, split)[:, column] for split in ("train", "test"))
-    prior = (train[:, None] == classes).double().sum(0).log().log_softmax(0)
-    z = decoded_codes(ev, "test")
-    joint = torch.stack([density.log_prob(z) for density in own.values()], dim=1) + prior
-    is_own = test[:, None] == classes
-    told = ((joint.log_softmax(1) - prior) * is_own).sum(1) / math.log(2)
-    return told.where(is_own.any(1), math.nan)
+    return told.bits(decoded_codes(ev, "test"), class_labels(ev, "test")[:, ev.schema.index(name)])
 
 
 def _means(ev: Evaluation, rows: Mapping[str, Tensor], notes: Mapping[str, str]) -> Scores:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-AT_ONCE = 2**22  # terms of the tails that are held at one time
+AT_ONCE = 2**18  # terms of the tails that are held at one time
 NORMAL_95 = 1.959963984540054
 
 
@@ -57,17 +57,31 @@ def enrichment(clusters: Tensor, bears: Tensor, known: Tensor, k: int) -> Enrich
     )
 
 
+def first_of_each(groups: Tensor, known: Tensor) -> Tensor:
+    """Return the first known row of each group, column by column: int64 [N], bool [N, C] -> bool [N, C].
+
+    Pictures of one person are no independent draws, which every test and interval here takes rows to be.
+    """
+    own = groups.unique(return_inverse=True)[1][:, None].expand(known.shape)
+    place = torch.arange(len(known), device=known.device)[:, None].expand(known.shape)
+    never = torch.full_like(place, len(known))
+    first = never.scatter_reduce(0, own, place.where(known, never), "amin")
+    return known & (first.gather(0, own) == place)
+
+
 def upper_tail(seen: Tensor, drawn: Tensor, bearers: Tensor, rows: Tensor) -> Tensor:
     """Return P(X >= seen) of a hypergeometric X, for whole numbers of any one shape.
 
     ``drawn`` of ``rows`` are drawn without putting back, ``bearers`` of ``rows`` count. The terms of the tail are
     summed as they are: nothing cancels, however small it is.
     """
-    shape, flat = seen.shape, [n.flatten() for n in (seen, drawn, bearers, rows)]
-    most = int((torch.minimum(flat[1], flat[2]) - flat[0]).max().clamp(min=0)) + 1
+    flat = torch.stack([n.flatten() for n in (seen, drawn, bearers, rows)]).long()
+    terms = torch.minimum(flat[1], flat[2]) - flat[0] + 1
+    order = terms.argsort()  # tails of like length are summed together
     table = torch.arange(1, int(flat[3].max()) + 2, dtype=torch.float64, device=seen.device).lgamma()
-    chunks = torch.stack(flat).split(max(1, AT_ONCE // most), dim=1)
-    return torch.cat([_tails(chunk, table) for chunk in chunks]).view(shape)
+    chunks = flat[:, order].split(max(1, AT_ONCE // int(terms.max().clamp(min=1))), dim=1)
+    found = torch.cat([_tails(chunk, table) for chunk in chunks])
+    return torch.empty_like(found).scatter_(0, order, found).view(seen.shape)
 
 
 def _tails(counts: Tensor, table: Tensor) -> Tensor:
@@ -75,12 +89,13 @@ def _tails(counts: Tensor, table: Tensor) -> Tensor:
     seen, drawn, bearers, rows = counts
 
     def lf(count: Tensor) -> Tensor:
-        return table[count.long().clamp(0, len(table) - 1)]  # impossible counts are masked below
+        return table[count]
 
     last = torch.minimum(drawn, bearers)
     steps = torch.arange(int((last - seen).max().clamp(min=0)) + 1, device=seen.device)
     margins = lf(drawn) + lf(rows - drawn) + lf(bearers) + lf(rows - bearers) - lf(rows)
-    x = seen[:, None] + steps
+    beyond = seen[:, None] + steps > last[:, None]
+    x = torch.minimum(seen[:, None] + steps, last[:, None])
     n, b, left = drawn[:, None], bearers[:, None], (rows - drawn - bearers)[:, None]
     log_p = margins[:, None] - lf(x) - lf(n - x) - lf(b - x) - lf(left + x)
-    return torch.where(x <= last[:, None], log_p.exp(), 0).sum(1).clamp(max=1)
+    return log_p.exp().masked_fill(beyond, 0).sum(1).clamp(max=1)

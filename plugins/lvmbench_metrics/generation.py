@@ -1,7 +1,9 @@
 """Pictures drawn to order: z from the density of a value, decoded, and judged by a network that saw the labels.
 
-Every score is a mean over the values of an attribute, so that a rare one counts as much as a common one. Draws of
-the density of all codes bear exactly one value each: their mean is one over the number of values, the chance level.
+Every score is a mean over the values of an attribute that have a density, so that a rare one counts as much as a
+common one. The judge sees exactly one value in each draw of the density of all codes: where every value has a density
+of its own, their mean is one over the number of values, the chance level, and at most that where some have none.
+What a judge says counts only if it tells the values of real test pictures better than chance.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ def generated_share(ev: Evaluation) -> Scores:
 
     Its interval is a bootstrap of the draws, which are the same for no two models.
     """
-    return {a: _estimate(told, _share) for a, told in ev.shared(generated).items()}
+    return _judged(ev, {a: _estimate(told, _share) for a, told in ev.shared(generated).items()})
 
 
 @metric(better="higher", needs=NEEDS, bounds=(None, 1), chance=0.0, family="generation")
@@ -38,19 +40,50 @@ def generated_lift(ev: Evaluation) -> Scores:
 
     Its interval is a bootstrap of both sets of draws, which are the same for no two models.
     """
-    return {a: _estimate(told, _lift) for a, told in ev.shared(generated).items()}
+    return _judged(ev, {a: _estimate(told, _lift) for a, told in ev.shared(generated).items()})
 
 
 @metric(better="higher", needs=NEEDS, bounds=(0, 1), family="generation", main=False)
 def reconstructed_share(ev: Evaluation) -> Scores:
     """Return the share of reconstructed test pictures in which the judge sees the value they bear, mean over values."""
-    return _recalls(ev, ev.shared(said_of_reconstructed))
+    return _judged(ev, _recalls(ev, ev.shared(said_of_reconstructed)))
 
 
 @metric(better="higher", needs=("labels", "judge"), bounds=(0, 1), family="generation", main=False)
 def judge_accuracy(ev: Evaluation) -> Scores:
     """Return the share of test pictures in which the judge sees the value they bear, mean over values."""
+    return ev.shared(_of_real)
+
+
+def _of_real(ev: Evaluation) -> Scores:
     return _recalls(ev, ev.shared(said_of_real))
+
+
+def _judged(ev: Evaluation, scores: Scores) -> Scores:
+    """Return the scores of the attributes that the judge can tell in real pictures, of others why there are none."""
+    blind = ev.shared(_blind)
+    return {
+        a: score if isinstance(score, NotApplicable) else blind.get(a, score) for a, score in scores.items()
+    }
+
+
+def _blind(ev: Evaluation) -> Mapping[str, NotApplicable]:
+    """Return, for the attributes on which the judge cannot be believed, why not."""
+    labels, found = class_labels(ev, "test"), {}
+    for name, told in ev.shared(_of_real).items():
+        column = labels[:, ev.schema.index(name)]
+        if isinstance(told, NotApplicable):
+            found[name] = told
+        elif _lowest(told) <= 1 / len(torch.unique(column[column >= 0])):
+            found[name] = NotApplicable("the judge cannot tell it in real pictures")
+    return found
+
+
+def _lowest(told: Estimate) -> float:
+    """Return the lower end of the 95 % interval of an estimate."""
+    assert told.replicates is not None
+    low: Tensor = told.replicates[~told.replicates.isnan()].quantile(0.025)
+    return float(low)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from lvmbench import Attribute, Estimate, Evaluation, NotApplicable, holm, metric
 from lvmbench_metrics.clusters import assigned
 from lvmbench_metrics.codes import SplitName, class_labels, finite_codes, value_name, with_classes
-from lvmbench_metrics.enrichment import Enrichment, enrichment
+from lvmbench_metrics.enrichment import Enrichment, enrichment, first_of_each
 from lvmbench_metrics.kmeans import kmeans
 from lvmbench_metrics.mixtures import Mixtures, Space, fit, start
 
@@ -41,14 +41,16 @@ def named_clusters(ev: Evaluation, *, k: K = 16, view: str = "z") -> Estimate:
 
     A cluster's name is the value of an attribute that correlates most with being in it on training rows, of those
     that half of its rows bear, with an odds ratio of at least 2 and p < .05 after Holm's correction over all clusters
-    and values. It holds if the same is true of test rows, corrected over all that were found. The clusters are those
-    of k-means, or for ``k="likelihood"`` the components of a Gaussian mixture. The bootstrap holds names fixed.
+    and values. It holds if the same is true of test rows, corrected over all that were found. Where identities are
+    known, one row of each counts. The clusters are those of k-means, the share a mean over its starts, or for
+    ``k="likelihood"`` the components of a Gaussian mixture. The bootstrap holds names fixed.
     """
-    found = ev.shared(naming, k=k, view=view)
-    named = torch.tensor([bool(names) for names in found.names], device=found.clusters.device)
-    different = {names[0].label for names in found.names if names}
-    note = f"{int(named.sum())} of {len(named)} clusters, {len(different)} different names"
-    return replace(Estimate.of_rows(named[found.clusters].double()), note=note)
+    found = ev.shared(namings, k=k, view=view)
+    named = [torch.tensor([bool(names) for names in one.names], device=ev.device) for one in found]
+    rows = torch.stack([own[one.clusters].double() for own, one in zip(named, found, strict=True)])
+    of, names = (sum(map(count, found)) / len(found) for count in (_named, _different))
+    note = f"{of:.3g} of {len(named[0])} clusters, {names:.3g} different names"
+    return replace(Estimate.of_rows(rows.mean(0)), note=note)
 
 
 @metric(better="neither", unit="clusters", needs=("codes",), family="clusters", main=False)
@@ -91,14 +93,46 @@ class Naming:
 Pair = tuple[int, int]  # cluster, column of values
 
 
-def naming(ev: Evaluation, k: K, view: str) -> Naming:
-    """Name the clusters of z."""
+@dataclass(frozen=True)
+class Borne:
+    """Which rows of a split bear each value, and which are counted: bool [N, C] each."""
+
+    bears: Tensor
+    counted: Tensor
+
+
+def _named(of: Naming) -> int:
+    return sum(bool(names) for names in of.names)
+
+
+def _different(of: Naming) -> int:
+    return len({names[0].label for names in of.names if names})
+
+
+def namings(ev: Evaluation, k: K, view: str) -> tuple[Naming, ...]:
+    """Name the clusters of z, those of each start of k-means."""
     values = [(a, c) for a in with_classes(ev) for c in range(a.n_classes)]
-    train, test = (_clusters(ev, split, k, view) for split in ("train", "test"))
-    clusters = int(train.max()) + 1 if isinstance(k, str) else k
-    learned = _enrichment(ev, "train", train, values, clusters)
+    borne = [_borne(ev, split, values) for split in ("train", "test")]
+    starts = zip(*(_clusters(ev, split, k, view) for split in ("train", "test")), strict=True)
+    number = ev.shared(mixture, view=view)[1].means.shape[1] if isinstance(k, str) else k
+    return tuple(_naming(values, borne, clusters, number) for clusters in starts)
+
+
+def _borne(ev: Evaluation, split: SplitName, values: list[tuple[Attribute, int]]) -> Borne:
+    labels = class_labels(ev, split)[:, [ev.schema.index(a.name) for a, _ in values]]
+    wanted, groups = torch.tensor([c for _, c in values], device=labels.device), ev.groups(split)
+    known = labels >= 0
+    return Borne(labels == wanted, known if groups is None else first_of_each(groups, known))
+
+
+def _naming(
+    values: list[tuple[Attribute, int]], borne: list[Borne], rows: tuple[Tensor, Tensor], clusters: int
+) -> Naming:
+    """Name the clusters of training and test rows: [N] each."""
+    learned, told = (
+        enrichment(own, of.bears, of.counted, clusters) for own, of in zip(rows, borne, strict=True)
+    )
     found = _holding(learned, [(i, j) for i in range(clusters) for j in range(len(values))])
-    told = _enrichment(ev, "test", test, values, clusters)
     held = _holding(told, list(found))
     names = []
     for i in range(clusters):
@@ -107,20 +141,24 @@ def naming(ev: Evaluation, k: K, view: str) -> Naming:
         names.append(
             tuple(_name(told, values, pair, held[pair]) for pair in ranked if pair in held) if holds else ()
         )
-    return Naming(test, tuple(names))
+    return Naming(rows[1], tuple(names))
 
 
 def _clusters(ev: Evaluation, split: SplitName, k: K, view: str) -> Tensor:
+    """Return the clusters of the rows of a split, of one start or several: [S, N]."""
     if not isinstance(k, str):
-        return assigned(ev, split, k, view)[0]
+        return assigned(ev, split, k, view)
     space, found = ev.shared(mixture, view=view)
     chunks = space.into(finite_codes(ev, split, view)).split(4096)
-    return torch.cat([found.joint(u[None])[0].argmax(1) for u in chunks])
+    return torch.cat([found.joint(u[None])[0].argmax(1) for u in chunks])[None]
 
 
 def mixture(ev: Evaluation, view: str) -> tuple[Space, Mixtures]:
     """Return the Gaussian mixture of training codes whose number of components explains validation codes best."""
-    train = finite_codes(ev, "train", view)[:ROWS]
+    every = finite_codes(ev, "train", view)
+    # at random, for a file may be sorted by class
+    some = torch.randperm(len(every), generator=ev.generator(f"mixture/rows/{view}"))[:ROWS]
+    train = every[some.to(every.device)]
     space = Space.of(train)
     u, val = space.into(train), space.into(finite_codes(ev, "val", view))
     everyone = u.new_ones(1, len(u))
@@ -133,14 +171,6 @@ def mixture(ev: Evaluation, view: str) -> tuple[Space, Mixtures]:
     if not tried:
         raise NotApplicable("the codes of all training rows are the same")
     return space, max(tried, key=lambda m: float(m.joint(val[None]).logsumexp(2).mean()))
-
-
-def _enrichment(
-    ev: Evaluation, split: SplitName, clusters: Tensor, values: list[tuple[Attribute, int]], k: int
-) -> Enrichment:
-    labels = class_labels(ev, split)[:, [ev.schema.index(a.name) for a, _ in values]]
-    wanted = torch.tensor([c for _, c in values], device=labels.device)
-    return enrichment(clusters, labels == wanted, labels >= 0, k)
 
 
 def _holding(of: Enrichment, pairs: list[Pair]) -> dict[Pair, float]:

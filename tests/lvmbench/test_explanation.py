@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,13 +9,15 @@ import torch
 from PIL import Image
 
 import lvmbench
-from lvmbench import explanation, runner
+from lvmbench import explanation, records, runner
 from lvmbench.api import Budget, Entry, Section
 from lvmbench.catalog import Catalog, Item, Plugin
+from lvmbench.environment import Phases
 from lvmbench.errors import LvmbenchError, NotApplicable, StoreError, UsageError
 from lvmbench.explanation import choose, evaluation, explain, write
+from lvmbench.fits import Workshop, stored
 from lvmbench.plan import Cell
-from lvmbench.records import Store
+from lvmbench.records import TEMPORARY, Store
 from lvmbench.spec import Spec
 
 TINY = Budget("tiny", images=128, batch=32, train=128, val=32, test=64, draws=4, density_rows=16)
@@ -65,6 +70,18 @@ def store(tmp_path):
 
 
 @pytest.fixture
+def viewed(store):
+    """Return the view of a record's fit, with what may judge it."""
+
+    def viewed(record, **changes):
+        cell = Cell(**{**record.cell, "budget": Budget(**record.cell["budget"]), **changes})
+        catalog = Catalog.discover()
+        return evaluation(stored(cell, Workshop(catalog, store, "cpu", Phases("cpu"))), cell, store, catalog)
+
+    return viewed
+
+
+@pytest.fixture
 def parts(monkeypatch):
     """Let the catalog hold these explanations and no others."""
 
@@ -93,6 +110,21 @@ def test_a_page_shows_its_parts_in_order_and_its_pictures_under_their_names(benc
     with Image.open(tmp_path / "page" / "dot-dot.png") as image:
         assert image.size == (4, 4)
     assert {p.name for p in (tmp_path / "page").iterdir()} == {"page.md", "dot-dot.png"}
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (MLP, "Learned without labels from 512 pictures: 128 seen, repeats counted. Explained on 64 test"),
+        ("factor-analysis(latent_dim=2)", "Learned without labels from 512 pictures. Explained"),
+        ("supervised(net=mlp)", "Learned from the labels of 512 pictures: 384 seen, repeats counted."),
+        ("random-encoder(net=mlp)", "budget tiny. A floor: what is to be had without training z. Explained"),
+        ("majority", "budget tiny. A control: something to compare models with. Explained"),
+    ],
+)
+def test_the_head_says_by_its_role_what_a_fit_learned_from(bench, store, parts, tmp_path, model, told):
+    (record,) = bench(model, budget=replace(TINY, train=9_999, test=9_999))
+    assert told in write(record, store, parts(dot), out=tmp_path / "page").page.read_text()
 
 
 def test_two_pages_of_one_fit_are_the_same(bench, store, parts, tmp_path):
@@ -155,12 +187,93 @@ def test_a_page_that_cannot_be_written_leaves_what_was_there(bench, store, parts
     assert not [p.name for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
+@pytest.mark.parametrize("calls_before", [1, 2])
+def test_an_interrupt_at_any_moment_of_the_exchange_leaves_a_page(
+    bench, store, parts, tmp_path, monkeypatch, calls_before
+):
+    (record,) = bench()
+    out = tmp_path / "page"
+    write(record, store, parts(dot), out=out)
+    calls, rename = [], Path.rename
+
+    def interrupted(path, target):
+        calls.append(path)
+        done = rename(path, target)
+        if len(calls) == calls_before:
+            raise KeyboardInterrupt
+        return done
+
+    catalog = parts(drawn)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write(record, store, catalog, out=out)
+    assert ("A dot" if calls_before == 1 else "Drawn") in (out / "page.md").read_text()
+
+
+def test_what_a_killed_process_left_is_removed_and_what_others_write_is_not(bench, store, parts, tmp_path):
+    (record,) = bench()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    host, others = records._host(), []
+    for name in (f"{host}-{os.getpid()}-a", f"another_{host}-{dead.pid}-b", f"{host}-x-c", "c"):
+        others.append(tmp_path / f"{TEMPORARY}{name}")
+        others[-1].mkdir()
+    (tmp_path / f"{TEMPORARY}{host}-{dead.pid}-d").mkdir()
+    write(record, store, parts(dot), out=tmp_path / "page")
+    assert sorted(tmp_path.glob(f"{TEMPORARY}*")) == sorted(others)
+
+
+def test_a_page_that_a_process_leaves_behind_is_known_as_its_own(bench, store, parts, tmp_path, monkeypatch):
+    (record,) = bench()
+    left = []
+    monkeypatch.setattr(Path, "write_bytes", lambda path, blob: left.append(path.parent.name))
+    write(record, store, parts(dot), out=tmp_path / "page")
+    assert left[0].startswith(f"{TEMPORARY}{records._host()}-{os.getpid()}-")
+
+
+def test_where_no_page_can_be_is_told_before_any_part_is_made(bench, store, parts, tmp_path, monkeypatch):
+    (record,) = bench()
+    heard = []
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for out, kind, told in [
+        (tmp_path / "file" / "page", StoreError, "cannot be written"),
+        (tmp_path / "runs", UsageError, "no page of lvmbench"),
+        (Path(), UsageError, "the folder that you are in.*--out page"),
+    ]:
+        with pytest.raises(kind, match=told):
+            write(record, store, parts(dot), out=out, heard=heard.append)
+    mkdir = Path.mkdir
+
+    def read_only(path, *args, **options):
+        if path.name.startswith(TEMPORARY):
+            raise OSError(30, "Read-only file system")
+        mkdir(path, *args, **options)
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    with pytest.raises(StoreError, match="Read-only"):
+        write(record, store, parts(dot), out=tmp_path / "page", heard=heard.append)
+    assert not heard
+
+
+def test_a_page_beside_the_current_folder_can_be_named_from_it(bench, store, parts, tmp_path, monkeypatch):
+    (record,) = bench()
+    (tmp_path / "here" / "deeper").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here" / "deeper")
+    page = write(record, store, parts(dot), out=Path("../../page")).page
+    assert page == tmp_path / "page" / "page.md"
+    assert page.exists()
+
+
 def test_an_older_page_is_replaced_whole_and_nothing_else_is(bench, store, parts, tmp_path):
     (record,) = bench()
     out = tmp_path / "page"
     write(record, store, parts(dot), out=out)
     write(record, store, parts(drawn), out=out)
     assert [p.name for p in out.iterdir()] == ["page.md"]
+    assert not list(tmp_path.glob(f"{TEMPORARY}*"))
     (out / "thesis.tex").write_text("")
     with pytest.raises(UsageError, match="no page of lvmbench"):
         write(record, store, parts(drawn), out=out)
@@ -176,6 +289,29 @@ def test_a_run_is_found_by_label_key_or_path(bench, store):
     stored = store.read().stored[0]
     found, home = choose(str(stored.path), Store(Path("elsewhere")))
     assert (found, home.path) == (record, store.path)
+
+
+def test_a_record_is_found_from_inside_its_folder_and_nowhere_but_in_its_store(
+    bench, store, tmp_path, monkeypatch
+):
+    (record,) = bench()
+    path = store.read().stored[0].path
+    monkeypatch.chdir(path.parent)
+    found, home = choose(path.name, Store(Path("elsewhere")))
+    assert (found, home.path) == (record, store.path)
+    copy = tmp_path / path.name
+    copy.write_bytes(path.read_bytes())
+    with pytest.raises(UsageError, match="in no folder of results"):
+        choose(str(copy), store)
+
+
+def test_a_record_that_is_not_whole_is_passed_over_and_told_where_it_is_asked_for(bench, store, parts):
+    (record,) = bench()
+    cut = replace(record, cell={k: v for k, v in record.cell.items() if k != "label"})
+    store.write(store.attempt(record.fit_key), cut)
+    assert choose("vae(latent_dim=2,net=mlp)", store)[0] == record
+    with pytest.raises(StoreError, match="tells no whole cell .label"):
+        write(cut, store, parts(dot))
 
 
 def test_a_wrong_name_is_told_with_the_nearest(bench, store):
@@ -226,17 +362,34 @@ def test_no_explanation_of_that_name_is_told_before_anything_is_read(bench, stor
         write(record, store, parts(dot), only=["dott"])
 
 
-def test_the_ceiling_of_the_same_data_and_budget_judges(bench, store):
+def test_the_ceiling_of_the_same_data_and_budget_judges(bench, viewed):
     (record,) = bench()
-    cell = Cell(**{**record.cell, "budget": Budget(**record.cell["budget"])})
-    catalog = Catalog.discover()
-    assert "judge" not in evaluation(cell, store, catalog).capabilities
+    assert "judge" not in viewed(record).capabilities
     bench("supervised(net=mlp)", budget=replace(TINY, images=96))
-    assert "judge" not in evaluation(cell, store, catalog).capabilities
+    assert "judge" not in viewed(record).capabilities
     bench("supervised(net=mlp)")
-    ev = evaluation(cell, store, catalog)
+    ev = viewed(record)
     answers = ev.judge.answers(next(ev.batches("test")))
     assert answers["Upright"].shape == (64, 2)
+
+
+def test_the_judge_of_its_own_run_is_taken_before_a_newer_one(bench, viewed):
+    (record,) = bench()
+    (own,) = bench("supervised(net=mlp,features=8)")
+    bench("supervised(net=mlp)")
+    assert viewed(record, judge=own.fit_key).judge.centre.shape == (1,)
+    assert viewed(record, judge=own.fit_key).judge.head.in_features == 8
+    assert viewed(record).judge.head.in_features == 64
+
+
+def test_a_ceiling_that_is_not_installed_or_whose_record_is_not_whole_judges_nothing(bench, store, viewed):
+    (record,) = bench()
+    (ceiling,) = bench("supervised(net=mlp)")
+    cut = {name: value for name, value in ceiling.cell.items() if name != "seed"}
+    naught = {**ceiling.cell, "budget": {**ceiling.cell["budget"], "images": 0}}
+    for cell in ({**ceiling.cell, "model": "gone:judge"}, cut, naught):
+        store.write(store.attempt(ceiling.fit_key), replace(ceiling, cell=cell))
+    assert viewed(record).judge.head.in_features == 64
 
 
 def test_the_built_in_parts_explain_a_model_of_other_pictures(bench, store, tmp_path):

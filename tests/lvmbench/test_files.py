@@ -147,6 +147,24 @@ def test_a_cell_that_is_no_number_is_told_with_its_place(file):
         read_codes(file("codes.csv", "z0,z1\n1,2\nx,4\n"))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        pd.DataFrame(CODES).to_csv(),
+        pd.DataFrame(CODES, index=[1, 2, 3]).to_csv(sep=";"),
+        "Unnamed: 0,z0\n0,5\n1,6\n",
+    ],
+)
+def test_an_index_among_codes_is_refused_with_how_to_leave_it_out(file, text):
+    with pytest.raises(DataError, match=r"codes\.csv.*counts the rows.*index=False"):
+        read_codes(file("codes.csv", text))
+
+
+@pytest.mark.parametrize("text", [",z\n0,5\n2,6\n", "a,z\n0,5\n1,6\n", ",z\n0,5\n", "0,5\n1,6\n"])
+def test_a_column_that_has_a_name_or_counts_no_rows_is_a_code(file, text):
+    assert read_codes(file("codes.csv", text)).shape[1] == 2
+
+
 @pytest.mark.parametrize("name", ["codes.npy", "codes.npz", "codes.safetensors"])
 def test_a_file_that_was_cut_is_an_error_wherever_it_was_cut(tmp_path, file, name):
     whole = written(tmp_path / name).read_bytes()

@@ -108,6 +108,13 @@ def test_codes_that_are_no_finite_numbers_a_row_each_are_told(codes, told):
         given(codes, {"a": [0, 1, 1]})
 
 
+@pytest.mark.parametrize(("rows", "hinted"), [(4, True), (2, True), (5, False)])
+def test_one_row_too_many_may_be_a_line_of_names(rows, hinted):
+    with pytest.raises(DataError) as told:
+        given(np.zeros((rows, 2)), {"a": [0, 1, 1]})
+    assert ("may be a line of names" in str(told.value)) == hinted
+
+
 def test_splits_and_groups_that_cannot_be_are_told():
     with pytest.raises(DataError, match="row 2: split 'hold-out'"):
         held(3, splits=["train", "hold-out", "test"])

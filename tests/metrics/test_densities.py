@@ -6,10 +6,12 @@ import torch
 from scipy.stats import multivariate_normal
 
 from lvmbench import Attribute, NotApplicable
+from lvmbench_metrics import densities as module
 from lvmbench_metrics.densities import (
     LEAST_ROWS,
     Gaussians,
     Symbols,
+    _of_attribute,
     densities,
     density_bits,
     symbols_of,
@@ -44,8 +46,60 @@ def test_what_z_does_not_tell_apart_has_one_density(coded):
         return torch.randn(n, 4, generator=g), torch.randint(0, 2, (n, 1), generator=g).float()
 
     found = density_bits.compute(coded([A], noise, sizes=(60, 300, 300)))["a"]
+    assert found.value == pytest.approx(0, abs=0.01)
+
+
+def test_where_validation_is_silent_nothing_is_told(coded):
+    g = torch.Generator().manual_seed(0)
+    parts = {name: two(3)(500, g) for name in ("train", "val", "test")}
+    parts["val"] = (parts["val"][0], torch.full((500, 1), math.nan))
+    found = density_bits.compute(coded([A], parts))["a"]
     assert found.value == pytest.approx(0, abs=1e-9)
     assert found.note == "the density of all codes"
+
+
+def test_symbols_that_say_one_thing_many_times_are_not_too_sure(coded):
+    def repeated(n, g):
+        a = torch.randint(0, 2, (n,), generator=g)
+        seen = torch.where(torch.rand(n, generator=g) < 0.8, a, 1 - a)
+        return torch.nn.functional.one_hot(seen, 2).repeat(1, 64).float(), a.float()[:, None]
+
+    found = density_bits.compute(coded([A], repeated, sizes=(4000, 2000, 4000)))["a"]
+    entropy = -0.8 * math.log2(0.8) - 0.2 * math.log2(0.2)
+    assert found.value == pytest.approx(1 - entropy, abs=0.03)  # of 64 independent witnesses, less than -10
+
+
+class Line:
+    """A density whose logarithm is a line: no density, but it says how likely codes are and for which value."""
+
+    note = "line"
+
+    def __init__(self, level, slope):
+        self.level, self.slope = level, slope
+
+    def log_prob(self, z):
+        return self.level + self.slope * z[:, 0]
+
+
+def test_the_kind_that_finds_codes_likelier_is_drawn_from_and_the_one_that_tells_values_tells():
+    g = torch.Generator().manual_seed(0)
+    z, a = two(3)(500, g)
+    likelier, telling, everyone = [Line(5, 1), Line(5, -1)], [Line(0, -1), Line(0, 1)], Line(-9, 0)
+    drawn, told = _of_attribute(A, lambda rows: [likelier, telling], everyone, a[:, 0], z, a[:, 0])
+    assert list(drawn.values()) == likelier
+    assert list(told.own.values()) == telling
+
+
+def test_a_value_is_learned_from_rows_of_everywhere_in_the_file(coded, monkeypatch):
+    monkeypatch.setattr(module, "ROWS", 300)
+
+    def sorted_by_side(n, g):
+        z, a = torch.randn(n, 1, generator=g), torch.randint(0, 2, (n,), generator=g)
+        return z + 10.0 * (torch.arange(n) >= n // 2)[:, None] + 2 * a[:, None], a.float()[:, None]
+
+    ev = coded([A], sorted_by_side, sizes=(2000, 400, 100))
+    drawn = densities(ev).by_attribute["a"][1].sample(400, ev.generator("x"))
+    assert 0.3 < float((drawn > 7).double().mean()) < 0.7
 
 
 def test_a_density_of_several_gaussians_is_scipys_mixture_and_draws_follow_it():

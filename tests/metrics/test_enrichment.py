@@ -6,7 +6,7 @@ from scipy.stats import fisher_exact, hypergeom
 from scipy.stats.contingency import odds_ratio
 
 from lvmbench_metrics import enrichment as module
-from lvmbench_metrics.enrichment import enrichment, upper_tail
+from lvmbench_metrics.enrichment import enrichment, first_of_each, upper_tail
 
 
 def drawn(n=400, k=5, c=3, seed=0):
@@ -68,6 +68,13 @@ def test_tails_taken_a_few_at_a_time_are_the_same(monkeypatch):
     whole = enrichment(clusters, bears, known, 5).p
     monkeypatch.setattr(module, "AT_ONCE", 1)
     torch.testing.assert_close(enrichment(clusters, bears, known, 5).p, whole)
+
+
+def test_of_each_group_the_first_known_row_counts_column_by_column():
+    groups = torch.tensor([70, -3, 70, -3, 70, 8])
+    known = torch.tensor([[1, 0], [0, 0], [1, 1], [1, 0], [1, 1], [1, 0]]).bool()
+    expected = torch.tensor([[1, 0], [0, 0], [0, 1], [1, 0], [0, 0], [1, 0]]).bool()
+    assert torch.equal(first_of_each(groups, known), expected)
 
 
 def test_an_empty_cluster_and_a_class_that_nobody_bears_are_no_division_by_zero():

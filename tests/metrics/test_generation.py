@@ -29,18 +29,47 @@ def test_a_model_that_holds_an_attribute_draws_it_to_order(mirrored):
         assert all((e.replicates == 1).all() for e in found.values())
 
 
-def test_a_judge_that_sees_nothing_gives_the_level_of_chance(mirrored):
-    ev = mirrored(judge=Blind)
-    for metric, value in zip(ALL, (0.5, 0.0, 0.5, 0.5), strict=True):
-        assert metric.compute(ev)["Left"].value == value
+class HalfBlind:
+    """Sees whether the right pixel is bright, and the second value of the left one in nothing."""
+
+    def answers(self, x):
+        right = (x.flatten(1)[:, 1] > 0.5).float()
+        return Blind().answers(x) | {"Right": torch.stack([1 - right, right], 1).log()}
+
+
+def test_what_the_judge_cannot_tell_in_real_pictures_it_judges_in_no_others(mirrored):
+    ev = mirrored(judge=HalfBlind)
+    for metric in (metrics.generated_share, metrics.generated_lift, metrics.reconstructed_share):
+        found = metric.compute(ev)
+        assert str(found["Left"]) == "the judge cannot tell it in real pictures"
+        assert found["Right"].value == 1
+    assert metrics.judge_accuracy.compute(ev)["Left"].value == 0.5
+
+
+def test_a_judge_who_may_be_guessing_is_not_believed(mirrored):
+    def coin(told):
+        g = torch.Generator().manual_seed(0)
+        return torch.cat([torch.randint(0, 2, (len(told), 1), generator=g).float(), told[:, 1:]], 1)
+
+    ev = mirrored(labels=coin)
+    assert metrics.judge_accuracy.compute(ev)["Left"].value > 0.5
+    assert isinstance(metrics.reconstructed_share.compute(ev)["Left"], NotApplicable)
+
+
+def test_a_judge_whom_test_pictures_of_one_value_cannot_try_is_not_believed(mirrored):
+    def dark_in_test(told):
+        return torch.cat([told[:, :1] * (len(told) != 200), told[:, 1:]], 1)
+
+    found = metrics.generated_share.compute(mirrored(labels=dark_in_test))["Left"]
+    assert str(found) == "fewer than two classes among 200 labelled test rows"
 
 
 def test_an_attribute_that_z_does_not_hold_is_drawn_by_chance(mirrored):
-    def coin(told):
-        g = torch.Generator().manual_seed(len(told))
-        return torch.cat([torch.randint(0, 2, (len(told), 1), generator=g).float(), told[:, 1:]], 1)
-
-    found = metrics.generated_lift.compute(mirrored(labels=coin))
+    ev = mirrored()
+    for name in ("train", "val", "test"):
+        left = ev._codes[f"{name}/mean"][:, 0]
+        left.copy_(left[torch.randperm(len(left), generator=torch.Generator().manual_seed(len(left)))])
+    found = metrics.generated_lift.compute(ev)
     assert abs(found["Left"].value) < 0.25
     assert found["Right"].value == 1
     low, high = found["Left"].replicates.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
@@ -99,7 +128,6 @@ def test_recall_is_the_mean_over_values_and_leaves_out_what_has_no_label(mirrore
 
 
 def test_bernoulli_pixels_are_judged_as_the_judge_has_seen_them(mirrored):
-    ev = mirrored(pixels="bernoulli")
     seen = []
 
     class Looks:
@@ -107,7 +135,7 @@ def test_bernoulli_pixels_are_judged_as_the_judge_has_seen_them(mirrored):
             seen.append(x)
             return Blind().answers(x)
 
-    ev.judge = Looks()
+    ev = mirrored(judge=Looks, pixels="bernoulli")
     said(ev, torch.full((50, 1, 1, 2), 0.5))
     assert set(seen[0].unique().tolist()) == {0.0, 1.0}
 

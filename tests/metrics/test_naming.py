@@ -1,10 +1,13 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from lvmbench import Attribute, NotApplicable
-from lvmbench_metrics.naming import gmm_clusters, mixture, named_clusters, naming
+from lvmbench_metrics import naming as module
+from lvmbench_metrics.mixtures import Space
+from lvmbench_metrics.naming import gmm_clusters, mixture, named_clusters, namings
 
 A = Attribute("Blond", "binary")
 HAIR = Attribute("hair", "categorical", ("black", "blond", "red"))
@@ -25,7 +28,7 @@ def noise(n, g):
 
 def test_a_planted_cluster_has_its_name_and_the_others_that_they_lack_it(coded):
     ev = coded([A, Attribute("Coin", "binary")], planted)
-    found = naming(ev, 4, "mean")
+    found = namings(ev, 4, "mean")[0]
     blond = [names for names in found.names if names and names[0].label == "Blond"]
     assert len(blond) == 1
     (first,) = blond[0]
@@ -43,13 +46,68 @@ def test_noise_is_named_hardly_ever(coded):
     assert sum(share > 0 for share in named) <= 2  # 5 % of runs, and test rows have to agree
 
 
-def test_the_share_counts_the_rows_of_named_clusters_with_an_interval(coded):
+def test_the_share_counts_the_rows_of_named_clusters_of_every_start(coded):
+    def by_side(n, g):
+        z, _ = planted(n, g)
+        return z, (torch.arange(n)[:, None] % 2 == 0) ^ (torch.rand(n, 1, generator=g) > 0.95)
+
+    ev = coded([A], by_side)
+    found = named_clusters.compute(ev, k=2)  # they part the square either way, by the label or across
+    named = namings(ev, 2, "z")
+    rows = [torch.tensor([bool(names) for names in one.names])[one.clusters].double() for one in named]
+    assert len({float(of.mean()) for of in rows}) > 1
+    assert len(rows) == 10
+    torch.testing.assert_close(found.rows, torch.stack(rows).mean(0))
+    assert found.value == pytest.approx(float(found.rows.mean()))
+    names = sum(sum(bool(names) for names in one.names) for one in named) / 10
+    assert found.note.startswith(f"{names:.3g} of 2 clusters, ")
+
+
+def persons(n, g):
+    """Five pictures of each person close by, all of one label, which says nothing of where."""
+    people = n // 5
+    of = torch.arange(n) % people
+    place, labels = torch.randn(people, 2, generator=g), torch.randint(0, 2, (people, 1), generator=g)
+    return place[of] + 0.01 * torch.randn(n, 2, generator=g), labels[of].float()
+
+
+def test_pictures_of_one_person_are_no_independent_witnesses_of_a_name(coded):
+    named = []
+    for s in range(30):
+        ev = coded([A], persons, sizes=(600, 600, 600), seed=s, people=120)
+        named.append(named_clusters.compute(ev, k=8).value)
+    assert sum(share > 0 for share in named) <= 2
+
+
+def test_persons_whose_place_tells_their_label_give_a_name(coded):
+    def told(n, g):
+        z, _ = persons(n, g)
+        return z, (z[:, :1] > 0).float()
+
+    assert named_clusters.compute(coded([A], told, sizes=(2000, 100, 2000), people=400), k=4).value > 0.9
+
+
+def test_a_mixture_is_fitted_to_rows_of_everywhere_in_a_sorted_file(coded, monkeypatch):
+    monkeypatch.setattr(module, "ROWS", 400)
+
+    def in_order(n, g):
+        z, labels = planted(n, g)
+        order = (torch.arange(n) % 4).argsort()
+        return z[order], labels[order, :1]
+
+    assert gmm_clusters.compute(coded([A], in_order, sizes=(4000, 500, 1000))).value == 4
+
+
+def test_a_component_that_no_training_row_is_in_may_hold_test_rows(coded, monkeypatch):
     ev = coded([A, Attribute("Coin", "binary")], planted)
-    found = named_clusters.compute(ev, k=4)
-    named = naming(ev, 4, "mean")
-    has = torch.tensor([bool(names) for names in named.names])[named.clusters]
-    assert found.value == pytest.approx(float(has.double().mean()))
-    assert "of 4 clusters" in found.note
+    z, found = ev.codes("train"), mixture(ev, "mean")[1]
+    far = replace(found, means=torch.cat([found.means[:, :3], found.means[:, 3:] + 1e3], 1))
+    space = Space.of(z.double())
+    monkeypatch.setattr(module, "mixture", lambda ev, view: (space, far))
+    ev._codes["test/mean"] = torch.cat([z[:-1], space.out(far.means[0, 3:]).float()])
+    (one,) = namings(ev, "likelihood", "mean")
+    assert len(one.names) == 4
+    assert int(one.clusters.max()) == 3
 
 
 def test_a_name_that_only_training_rows_know_does_not_hold(coded):
@@ -67,7 +125,7 @@ def test_a_value_that_few_of_a_cluster_bear_is_no_name_however_sure(coded):
         return z, (in_first & (torch.rand(n, generator=g) < 0.3)).float()[:, None]
 
     ev = coded([A], rare, sizes=(4000, 100, 4000))
-    assert not any(name.label == "Blond" for names in naming(ev, 4, "mean").names for name in names)
+    assert not any(name.label == "Blond" for names in namings(ev, 4, "mean")[0].names for name in names)
 
 
 def test_missing_labels_do_not_count(coded):
@@ -77,7 +135,7 @@ def test_missing_labels_do_not_count(coded):
         labels[torch.rand(n, generator=g) < 0.5] = math.nan
         return z, labels
 
-    first = [n for n in naming(coded([A], half_missing), 4, "mean").names if n and n[0].label == "Blond"]
+    first = [n for n in namings(coded([A], half_missing), 4, "mean")[0].names if n and n[0].label == "Blond"]
     assert first[0][0].share == pytest.approx(0.95, abs=0.05)
 
 
@@ -86,7 +144,7 @@ def test_a_class_of_several_is_named_with_its_attribute(coded):
         z, labels = planted(n, g)
         return z, torch.where(labels[:, :1] == 1, 1.0, 2.0 * torch.randint(0, 2, (n, 1), generator=g))
 
-    labels = {n[0].label for n in naming(coded([HAIR], three), 4, "mean").names if n}
+    labels = {n[0].label for n in namings(coded([HAIR], three), 4, "mean")[0].names if n}
     assert "hair: blond" in labels
 
 
@@ -112,4 +170,4 @@ def test_an_odds_ratio_under_two_is_no_name_however_sure(coded):
     ev = coded([A], slightly, sizes=(20_000, 100, 20_000))
     labels, first = ev.labels("test")[:, 0], torch.arange(20_000) % 4 == 0
     assert float(labels[first].mean()) > float(labels[~first].mean()) + 0.07  # z = 12: nobody's chance
-    assert not any(naming(ev, 4, "mean").names)
+    assert not any(namings(ev, 4, "mean")[0].names)

@@ -8,7 +8,7 @@ from torch import Tensor
 from lvmbench import Evaluation, Section
 from lvmbench_metrics.clusters import learned
 from lvmbench_metrics.codes import finite_codes
-from lvmbench_metrics.naming import LEAST_ODDS, Name, mixture, naming
+from lvmbench_metrics.naming import LEAST_ODDS, Name, mixture, namings
 from lvmbench_metrics.pages.common import need, percent, real, table
 from lvmbench_metrics.pages.figures import Row, sheet
 
@@ -22,7 +22,7 @@ TINY = 1e-12
 def section(ev: Evaluation) -> Section:
     """Tell the clusters of k-means by name, with evidence, and show the pictures nearest to each centre."""
     need(ev, "codes", "labels")
-    found = ev.shared(naming, k=K, view="z")
+    found = ev.shared(namings, k=K, view="z")[0]
     size = torch.bincount(found.clusters, minlength=K)
     order = sorted(range(K), key=lambda i: (not found.names[i], _label(found.names[i]), -int(size[i])))
     order = [i for i in order if size[i]]
@@ -33,13 +33,14 @@ def section(ev: Evaluation) -> Section:
     lines = [_line(i, found.names[i], int(size[i]), len(found.clusters)) for i in order]
     heads = ["name", "odds ratio [95 %]", "p", "in the cluster", "in all", "test pictures", "also"]
     components = ev.shared(mixture, view="z")[1].means.shape[1]
+    one_each = "" if ev.groups("test") is None else ", one of each person"
     named = sum(bool(names) for names in found.names)
     text = (
         f"k-means finds {K} clusters in z without having seen a label. A cluster is named after the value of an "
         "attribute that goes most with it on training pictures, if at least half of its pictures bear it, at "
         f"{LEAST_ODDS:g} times the odds of other pictures or more, and if test pictures confirm this (Fisher's exact "
-        "test, Holm's correction over all that is tried); the figures are those of test pictures. It would be bad if "
-        f"many were unnamed, or if all had one name: the {len(order)} clusters here have {named} names, "
+        f"test, Holm's correction over all that is tried); the figures are those of test pictures{one_each}. It would "
+        f"be bad if many were unnamed, or if all had one name: the {len(order)} clusters here have {named} names, "
         f"{len({_label(n) for n in found.names if n})} of them different. (A Gaussian mixture whose number of "
         f"components is chosen by the likelihood of unseen codes has {components}, of up to 32.)\n\n"
         + table(heads, lines)

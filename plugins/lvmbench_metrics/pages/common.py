@@ -15,6 +15,7 @@ from lvmbench_metrics.posterior import Reader, readers
 
 SHOWN = 12  # values of attributes that a picture has room for
 PER_ATTRIBUTE = 2
+PIPE = r"\|"  # in a cell, where a bare one begins another
 
 Value = tuple[Attribute, int]
 
@@ -94,7 +95,7 @@ def _same(ev: Evaluation, labels: Tensor, one: Value, other: Value) -> bool:
     """Return whether two values are borne by the same pictures, where both are known."""
     a, b = (labels[:, ev.schema.index(attribute.name)] for attribute, _ in (one, other))
     both = (a >= 0) & (b >= 0)
-    return bool(((a == one[1]) == (b == other[1]))[both].all())
+    return bool(both.any()) and bool(((a == one[1]) == (b == other[1]))[both].all())
 
 
 def names(values: Sequence[Value]) -> list[str]:
@@ -105,7 +106,7 @@ def names(values: Sequence[Value]) -> list[str]:
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown; all columns but the first are numbers."""
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(cell.replace('|', PIPE) for cell in line)} |" for line in lines)
 
 
 def percent(share: float) -> str:

@@ -57,9 +57,12 @@ def sheet(rows: Sequence[Row], *, heads: Sequence[str] = (), left: int = LEFT, e
             fontsize=TEXT,
             color=INK,
             fontweight="bold",
+            parse_math=False,
         )
         note = _fitting(row.note, NOTE)
-        fig.text(MARGIN / wide, middle - 9 / high, note, va="center", fontsize=SMALL, color=MUTED)
+        fig.text(
+            MARGIN / wide, middle - 9 / high, note, va="center", fontsize=SMALL, color=MUTED, parse_math=False
+        )
     for x, head in zip(lefts, heads, strict=False):
         place = (left + x + height / 2 - GAP) / wide
         fig.text(place, 1 - TOP / 2 / high, head, ha="center", va="center", fontsize=SMALL, color=MUTED)
@@ -137,9 +140,19 @@ def styled(axes: Axes) -> None:
 
 def titled(axes: Axes, title: str, note: str = "") -> None:
     """Head a chart with its title, and what is to be known of it below that in a lighter line."""
-    axes.set_title(title, fontsize=TEXT, color=INK, fontweight="bold", loc="left", pad=16 if note else 6)
+    pad = 16 if note else 6
+    axes.set_title(title, fontsize=TEXT, color=INK, fontweight="bold", loc="left", pad=pad, parse_math=False)
     if note:
-        axes.text(0, 1.03, note, transform=axes.transAxes, fontsize=SMALL - 0.5, color=MUTED, va="bottom")
+        axes.text(
+            0,
+            1.03,
+            note,
+            transform=axes.transAxes,
+            fontsize=SMALL - 0.5,
+            color=MUTED,
+            va="bottom",
+            parse_math=False,
+        )
 
 
 def painted(fig: Figure) -> Image:

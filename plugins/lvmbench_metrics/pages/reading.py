@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TITLE = "Reading an attribute"
 TOLD = (0.01, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 0.99)  # probabilities that examples are looked for at
 WITH_EXAMPLES = 8
+NEAR, NEAR_ENDS = 0.1, 0.05  # how far from what is asked for a probability may be
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,9 @@ def section(ev: Evaluation) -> Section:
         "itself, and a value whose curve stays at the left can never be affirmed.\n\n"
         + table(heads, lines)
         + "\n\n![how often what is told is so](reliability.png)\n\nTest pictures by the probability that is told of "
-        "them, the nearest to that of each column. A blue bar: the picture bears the value; an orange one: it does not."
-        "\n\n![pictures by the probability told of them](examples.png)"
+        "them, the nearest to that of each column; a place is blank where none is told a probability within "
+        f"{100 * NEAR:.0f} points of it ({100 * NEAR_ENDS:.0f} in the first and last column). A blue bar: the picture "
+        "bears the value; an orange one: it does not.\n\n![pictures by the probability told of them](examples.png)"
     )
     images = {"reliability.png": _curves(read), "examples.png": _examples(ev, read[:WITH_EXAMPLES])}
     return Section(TITLE, text, images)
@@ -104,7 +106,20 @@ def _curves(read: Sequence[Read]) -> Image:
 def _examples(ev: Evaluation, read: Sequence[Read]) -> Image:
     rows = []
     for one in read:
-        near = torch.stack([(one.p - told).abs().argmin() for told in TOLD])
-        marks = one.so[near].tolist()
-        rows.append(Row(one.label, real(ev, one.rows[near]), marks=marks))
+        near, there = _nearest(one.p)
+        shown = real(ev, one.rows[near])
+        shown[~there.cpu()] = 1  # white, as the page is
+        marks = [
+            so if shows else None for so, shows in zip(one.so[near].tolist(), there.tolist(), strict=True)
+        ]
+        rows.append(Row(one.label, shown, marks=marks))
     return sheet(rows, heads=[percent(told) for told in TOLD])
+
+
+def _nearest(p: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the places of what is nearest to each probability, and whether it is near: [n] -> [T], bool [T]."""
+    told = p.new_tensor(TOLD)
+    far, near = (p[:, None] - told).abs().min(0)
+    most = torch.full_like(told, NEAR)
+    most[[0, -1]] = NEAR_ENDS
+    return near, far <= most
