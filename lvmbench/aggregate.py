@@ -172,18 +172,18 @@ class Row:
         # a row of other labels has no metric that reads none
         return Figure(reason="not measured" if self.labels == "given" else "")
 
-    def gaps(self, metric: str, attributes: Attributes) -> Iterator[Figure]:
-        """Yield why seeds of this row have no record, or attributes no value, where others have."""
+    def gaps(self, metric: str, attributes: Attributes) -> Iterator[tuple[str, Figure]]:
+        """Yield which seeds of this row have no record, or attributes no value, where others have, and why."""
         for fit in self.fits:
             if not fit.done:
-                yield Figure(
-                    reason=f"seed {fit.seed}: {fit.record.reason}", failed=fit.record.status != "skipped"
+                yield (
+                    f"seed {fit.seed}",
+                    Figure(reason=fit.record.reason, failed=fit.record.status != "skipped"),
                 )
             for attribute in attributes if fit.done else ():
                 score = fit.score(metric, attribute)
                 if score is not None and score.status != "done":
-                    where = f"{attribute}: " if attribute else ""
-                    yield Figure(reason=f"{where}{score.reason}", failed=score.status == "failed")
+                    yield attribute or "", Figure(reason=score.reason, failed=score.status == "failed")
 
     def difference(self, other: Row, metric: str, attributes: Attributes) -> Figure:
         """Return this row's value minus another's, in pairs of seeds and test rows."""

@@ -87,7 +87,9 @@ class Plan:
 
     def measures_of(self, cell: Cell) -> tuple[Measure, ...]:
         """Return what is to be taken of a cell."""
-        return tuple(m for m in self.measures if m.reads_labels or cell.labels == "given")
+        # what a network judges was learned from the given labels: others make no sense of its verdicts
+        other = tuple(m for m in self.measures if m.reads_labels and not m.is_judged)
+        return self.measures if cell.labels == "given" else other
 
 
 def plan(spec: Spec, catalog: Catalog, device: str = "cpu") -> Plan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, starmap
 from statistics import fmean
 
 from lvmbench.aggregate import Attributes, Figure, Group, Row
@@ -15,6 +15,7 @@ from lvmbench.statistics import holm
 
 FACTS = ("dims", "parameters", "fit s", "converged")
 ALPHA = 0.05
+NAMED = 4  # attributes that a reason names one by one
 
 
 def model_table(group: Group, cards: Cards, fmt: str, show: str = MAIN) -> Table:
@@ -156,19 +157,30 @@ def _sure(figures: Sequence[Figure]) -> list[Figure]:
 
 
 def _reasons(group: Group, shown: Sequence[str]) -> list[str]:
-    """Return why numbers are missing: a line a reason, naming rows and metrics, failures first."""
-    told: dict[tuple[bool, str], dict[str, dict[str, None]]] = {}
+    """Return why numbers are missing: a line a reason, naming rows, metrics and attributes, failures first."""
+    told: dict[tuple[bool, str], dict[str, dict[str, dict[str, None]]]] = {}
     for row in group.rows:
         for metric in shown or ("",):
             whole = row.figure(metric, group.common(metric) or group.attributes(metric))
-            for gap in [whole] if whole.value is None else row.gaps(metric, group.attributes(metric)):
-                if not gap.reason:
-                    continue
-                where = told.setdefault((gap.failed, gap.reason), {})
-                where.setdefault(name_of(row), {})[metric] = None
+            gaps = [("", whole)] if whole.value is None else [*row.gaps(metric, group.attributes(metric))]
+            for place, gap in gaps:
+                if gap.reason:
+                    rows = told.setdefault((gap.failed, gap.reason), {})
+                    rows.setdefault(name_of(row), {}).setdefault(metric, {})[place] = None
     notes = []
     for (failed, reason), rows in sorted(told.items(), key=lambda item: not item[0][0]):
-        metrics = list(dict.fromkeys(m for found in rows.values() for m in found))
-        what = "every metric" if len(metrics) == len(shown) else ", ".join(metrics)
+        places: dict[str, dict[str, None]] = {}
+        for found in rows.values():
+            for metric, where in found.items():
+                places.setdefault(metric, {}).update(where)
+        every = len(places) == len(shown) and not any(any(where) for where in places.values())
+        what = "every metric" if every else ", ".join(starmap(_of_places, places.items()))
         notes.append(f"{'failed' if failed else 'n/a'}: {', '.join(rows)}: {what}: {reason}")
     return notes
+
+
+def _of_places(metric: str, places: Iterable[str]) -> str:
+    """Return a metric with the attributes or seeds that a reason is of, their number where they are many."""
+    named = [place for place in places if place]
+    told = ", ".join(named) if len(named) <= NAMED else f"{len(named)} attributes"
+    return f"{metric} ({told})" if named else metric

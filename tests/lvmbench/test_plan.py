@@ -44,14 +44,14 @@ def test_floors_have_as_many_numbers_as_the_code_has_variables(catalog):
 
 
 def test_the_first_model_is_scored_once_more_on_permuted_labels_by_what_reads_labels(catalog):
-    planned = plan(spec(models="made,vae,beta-vae", metrics="elbo,auroc"), catalog)
+    planned = plan(spec(models="made,vae,beta-vae", metrics="elbo,auroc,judge-accuracy"), catalog)
     (told,) = {(c.label, c.role) for c in planned.cells if c.labels == "permuted"}
     assert told == ("vae, labels permuted", "control")
     cell = next(c for c in planned.cells if c.labels == "permuted")
     base = next(c for c in planned.cells if c.label == "vae")
     assert cell.fit_key == base.fit_key  # nothing is trained for it
     assert [m.label for m in planned.measures_of(cell)] == ["auroc"]
-    assert [m.label for m in planned.measures_of(base)] == ["elbo", "auroc"]
+    assert [m.label for m in planned.measures_of(base)] == ["elbo", "auroc", "judge-accuracy"]
     auroc = planned.measures[1]
     assert auroc.key(cell) != auroc.key(base)
 

@@ -301,13 +301,13 @@ def test_a_metric_whose_plugin_is_gone_keeps_its_numbers(keep):
 def test_a_seed_that_failed_is_told_even_where_others_have_a_value(keep, catalog):
     records = [record(seed=s, scores=[score()]) for s in range(2)]
     text = report(keep(*records, record(seed=2, status="timeout", reason="too slow")), catalog)
-    assert "failed: vae: every metric: seed 2: too slow" in text
+    assert "failed: vae: auroc (seed 2): too slow" in text
 
 
 def test_an_attribute_that_failed_is_told_though_the_mean_does_without_it(keep, catalog):
     broken = Score("auroc", 1, "failed", "k", attribute="Bald", reason="ZeroDivisionError")
     text = report(keep(record(scores=[score(), broken])), catalog)
-    assert "failed: vae: every metric: Bald: ZeroDivisionError" in text
+    assert "failed: vae: auroc (Bald): ZeroDivisionError" in text
 
 
 def test_one_seed_marks_no_best(keep, catalog):
@@ -352,3 +352,12 @@ def test_rows_that_one_network_judged_are_told_nothing_about_it(keep):
     known = catalog_of(metrics={"lift": Metric(len, "higher", needs=("judge",))})
     rows = [record(label, scores=[score("lift", None, 0.3)]) for label in ("vae", "iwae")]
     assert "different networks" not in report(keep(*rows), known)
+
+
+def test_a_reason_that_many_attributes_share_is_one_line(keep, catalog):
+    blind = [
+        Score("auroc", 1, "n/a", "k", attribute=f"a{i}", reason="the judge cannot tell it") for i in range(9)
+    ]
+    text = report(keep(record(scores=[score(), *blind])), catalog)
+    assert text.count("the judge cannot tell it") == 1
+    assert "n/a: vae: auroc (9 attributes): the judge cannot tell it" in text
