@@ -132,7 +132,7 @@ def pair_table(group: Group, cards: Cards, fmt: str, show: str = MAIN) -> Table:
     pairs = pairs_of(group)
     header, columns = ["difference"], [[f"{b.label} - {a.label}" for a, b in pairs]]
     shown = cards.shown(group.metrics, show)
-    for metric in shown:
+    for metric in (m for m in shown if m not in cards.of_labels(shown)):
         attributes = group.common(metric)
         figures = [b.difference(a, metric, attributes) for a, b in pairs] if attributes else []
         if any(f.value is not None for f in figures):

@@ -329,8 +329,8 @@ def test_what_tells_of_the_labels_alone_is_a_column_of_the_attributes_and_none_o
     stored = keep(record("vae", scores=both), record("iwae", scores=both))
     card = Metric(len, "neither", needs=("labels",))
     known = catalog_of(metrics={"auroc": Metric(len, "higher", headline=True), "prevalence": card})
-    model, attribute = (report(stored, known, by=by) for by in ("model", "attribute"))
-    assert "prevalence" not in model
+    model, attribute, pair = (report(stored, known, by=by) for by in ("model", "attribute", "pair"))
+    assert "prevalence" not in model + pair
     assert attribute.splitlines()[4].split() == ["attribute", "metric", "vae", "iwae", "prevalence"]
     assert next(line for line in attribute.splitlines() if line.startswith("Male")).split()[-2:] == [
         "0.300",
