@@ -79,7 +79,7 @@ FAMILIES = ("probes", "clusters", "disentanglement", "latents")
 @pytest.mark.parametrize("family", [*FAMILIES, "all"])
 def test_the_metrics_of_a_cell_of_20000_codes_of_64_dimensions_and_40_attributes(benchmark, family):
     catalog = Catalog.discover()
-    measures = measures_of(Spec(metrics="default"), catalog)
+    measures = measures_of(Spec(metrics="full"), catalog)
     cards = {m.name: catalog.get("metric", m.name).load() for m in measures}
     read = [m for m in measures if cards[m.name].needs and set(cards[m.name].needs) <= {"codes", "labels"}]
     asked = [m for m in read if family in (cards[m.name].family, "all")]
