@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -25,16 +26,12 @@ NUMBER_BINS = 10
 Scores = dict[str, Estimate | NotApplicable]
 Score = Callable[[Tensor, Tensor], Tensor]
 
-
-@metric(
-    better="higher",
-    needs=("codes", "labels"),
-    bounds=(0, 1),
-    chance=0.0,
-    paper="Chen et al. 2018, arXiv 1802.04942, eq. 6",
-    family="disentanglement",
-    main=False,
+_card = partial(
+    metric, better="higher", needs=("codes", "labels"), bounds=(0, 1), family="disentanglement", main=False
 )
+
+
+@_card(chance=0.0, paper="Chen et al. 2018, arXiv 1802.04942, eq. 6")
 def mig_quantile20(ev: Evaluation, *, view: str = "z") -> Scores:
     """Return how far the most informative dimension is ahead of the next, as a share of H(a), for each attribute.
 
@@ -43,28 +40,13 @@ def mig_quantile20(ev: Evaluation, *, view: str = "z") -> Scores:
     return _by_attribute(ev, mutual_information_gap, "quantile", view)
 
 
-@metric(
-    better="higher",
-    needs=("codes", "labels"),
-    bounds=(0, 1),
-    chance=0.0,
-    paper="Chen et al. 2018, arXiv 1802.04942, eq. 6",
-    family="disentanglement",
-    main=False,
-)
+@_card(chance=0.0, paper="Chen et al. 2018, arXiv 1802.04942, eq. 6")
 def mig_width20(ev: Evaluation, *, view: str = "z") -> Scores:
     """Return the mutual information gap of each attribute with bins of equal width."""
     return _by_attribute(ev, mutual_information_gap, "width", view)
 
 
-@metric(
-    better="higher",
-    needs=("codes", "labels"),
-    bounds=(0, 1),
-    paper="Li et al. 2020, arXiv 2002.10549",
-    family="disentanglement",
-    main=False,
-)
+@_card(paper="Li et al. 2020, arXiv 2002.10549")
 def mig_sup_quantile20(ev: Evaluation, *, view: str = "z") -> Estimate:
     """Return how far the attribute that a dimension tells most of is ahead of the next, as shares of their H.
 
@@ -73,14 +55,7 @@ def mig_sup_quantile20(ev: Evaluation, *, view: str = "z") -> Estimate:
     return _of_all(ev, mig_sup, view)
 
 
-@metric(
-    better="higher",
-    needs=("codes", "labels"),
-    bounds=(0, 1),
-    paper="Ridgeway & Mozer 2018, arXiv 1802.05312",
-    family="disentanglement",
-    main=False,
-)
+@_card(paper="Ridgeway & Mozer 2018, arXiv 1802.05312")
 def modularity_quantile20(ev: Evaluation, *, view: str = "z") -> Estimate:
     """Return 1 - (squared information on all attributes but the best) / (the best's, A - 1 times), over dimensions.
 
@@ -91,14 +66,7 @@ def modularity_quantile20(ev: Evaluation, *, view: str = "z") -> Estimate:
     return _of_all(ev, lambda mutual, entropy: modularity(mutual), view)
 
 
-@metric(
-    better="higher",
-    needs=("codes", "labels"),
-    bounds=(0, 1),
-    paper="Sepliarskaia et al. 2019, arXiv 1910.05587",
-    family="disentanglement",
-    main=False,
-)
+@_card(paper="Sepliarskaia et al. 2019, arXiv 1910.05587")
 def dcimig_quantile20(ev: Evaluation, *, view: str = "z") -> Estimate:
     """Return the largest lead that a dimension gives each attribute over the others, as a share of all entropy."""
     return _of_all(ev, dcimig, view)
