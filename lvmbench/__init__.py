@@ -12,25 +12,9 @@ from typing import TYPE_CHECKING, Any
 from lvmbench.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from lvmbench.api import (
-        Attribute,
-        Batch,
-        Budget,
-        Dataset,
-        Entry,
-        Estimate,
-        Loss,
-        Metric,
-        ParameterGroup,
-        Record,
-        Schema,
-        Score,
-        Section,
-        Split,
-        Value,
-        metric,
-    )
+    from lvmbench.api import Budget, Entry, Estimate, Metric, Record, Score, Section, Value, metric
     from lvmbench.cache import cache_dir, cached
+    from lvmbench.data import Attribute, Dataset, Schema, Split
     from lvmbench.errors import (
         DataError,
         LvmbenchError,
@@ -45,6 +29,7 @@ if TYPE_CHECKING:
     from lvmbench.nets import Net, centre_at, decoder, encoder, start_at
     from lvmbench.objectives import Weights, bounds, elbo, iwae_bound, log_weights, rate_distortion, weigher
     from lvmbench.pixels import bits_per_dim, expected, gaussian, likelihood, mean_picture, observe
+    from lvmbench.protocols import Batch, Loss, ParameterGroup
     from lvmbench.report import table
     from lvmbench.runner import Results, load, run
     from lvmbench.scoring import score
@@ -53,11 +38,9 @@ if TYPE_CHECKING:
     from lvmbench.vae import VAE, Autoencoder, diagonal
 
 _HOME = {
-    "lvmbench.api": (
-        "Attribute", "Batch", "Budget", "Dataset", "Entry", "Estimate", "Loss", "Metric", "ParameterGroup",
-        "Record", "Schema", "Score", "Section", "Split", "Value", "metric",
-    ),
+    "lvmbench.api": ("Budget", "Entry", "Estimate", "Metric", "Record", "Score", "Section", "Value", "metric"),
     "lvmbench.cache": ("cache_dir", "cached"),
+    "lvmbench.data": ("Attribute", "Dataset", "Schema", "Split"),
     "lvmbench.errors": (
         "DataError", "LvmbenchError", "NotApplicable", "PluginError", "StoreError", "TrainingError", "UsageError",
     ),
@@ -67,6 +50,7 @@ _HOME = {
     "lvmbench.objectives": (
         "Weights", "bounds", "elbo", "iwae_bound", "log_weights", "rate_distortion", "weigher",
     ),
+    "lvmbench.protocols": ("Batch", "Loss", "ParameterGroup"),
     "lvmbench.report": ("table",),
     "lvmbench.runner": ("Results", "load", "run"),
     "lvmbench.scoring": ("score",),

@@ -15,13 +15,14 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from lvmbench.api import BESIDE, Estimate, Metric, Record, Score, Value, capabilities
+from lvmbench.api import Estimate, Metric, Record, Score, Value
 from lvmbench.catalog import Catalog, Noun
 from lvmbench.environment import Phases, commit, hardware, versions
 from lvmbench.errors import LvmbenchError, NotApplicable, StoreError
 from lvmbench.evaluation import Evaluation
 from lvmbench.fits import Progress, Workshop, fitted, judge
 from lvmbench.plan import Cell, Measure
+from lvmbench.protocols import BESIDE, capabilities
 from lvmbench.records import Store
 from lvmbench.statistics import percentile_interval, replicates
 

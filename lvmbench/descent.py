@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
-from lvmbench.api import Batch, HasLoss, HasLosses, Loss, ParameterGroup
 from lvmbench.errors import TrainingError
+from lvmbench.protocols import Batch, HasLoss, HasLosses, Loss, ParameterGroup
 
 WARM_UP = 0.03  # of the steps, until the learning rate is whole
 DECAY = 0.2  # of the steps, in which it goes to nothing

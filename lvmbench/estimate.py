@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from tabulate import tabulate
 
-from lvmbench.api import Schema, Split, capabilities
 from lvmbench.catalog import Catalog
+from lvmbench.data import Schema, Split
 from lvmbench.environment import cores
 from lvmbench.errors import LvmbenchError, NotApplicable
 from lvmbench.objectives import bounds
 from lvmbench.pixels import observe
 from lvmbench.plan import Cell, plan
+from lvmbench.protocols import capabilities
 from lvmbench.randomness import noise
 from lvmbench.records import Store
 from lvmbench.runner import Settings, kind_of, tasks_of

@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lvmbench.api import BESIDE, Budget, Schema, Split, SplitName, capabilities
+from lvmbench.api import Budget
+from lvmbench.data import Schema, Split, SplitName
 from lvmbench.errors import NotApplicable
 from lvmbench.pixels import observe
+from lvmbench.protocols import BESIDE, capabilities
 from lvmbench.randomness import noise, stream
 from lvmbench.statistics import bootstrap_weights
 

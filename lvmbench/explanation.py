@@ -13,13 +13,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from lvmbench.api import Record, Section, capabilities
+from lvmbench.api import Record, Section
 from lvmbench.catalog import Catalog, Item
 from lvmbench.environment import Phases, results_dir
 from lvmbench.errors import LvmbenchError, NotApplicable, StoreError, UsageError, nearest
 from lvmbench.evaluation import Evaluation
 from lvmbench.fits import Fitted, Workshop, load_fit, stored
 from lvmbench.plan import Cell
+from lvmbench.protocols import capabilities
 from lvmbench.records import TEMPORARY, Store, from_json, sweep, temporary_beside
 
 PAGE = "page.md"

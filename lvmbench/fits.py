@@ -17,8 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from lvmbench.api import Budget, Dataset, Labels, Schema, Split, SplitName
+from lvmbench.api import Budget
 from lvmbench.catalog import Catalog
+from lvmbench.data import Dataset, Labels, Schema, Split, SplitName
 from lvmbench.environment import Phases, commit, hardware, versions
 from lvmbench.errors import DataError, LvmbenchError, NotApplicable, StoreError
 from lvmbench.evaluation import Evaluation

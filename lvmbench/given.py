@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lvmbench.api import Schema, Split, SplitName
+from lvmbench.data import Schema, Split, SplitName
 from lvmbench.errors import DataError, UsageError, nearest
 from lvmbench.randomness import stream
 from lvmbench.tabular import Columns, Data, Kinds, read_labels, table_of

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lvmbench.api import Split, SplitName
+from lvmbench.data import Split, SplitName
 from lvmbench.errors import NotApplicable
 from lvmbench.randomness import stream
 from lvmbench.statistics import hashed_uniform

@@ -11,10 +11,12 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 from tabulate import tabulate
 
-from lvmbench.api import CAPABILITIES, Attribute, Entry, capabilities
+from lvmbench.api import Entry
 from lvmbench.catalog import NOUNS, Catalog, Item, Noun
+from lvmbench.data import Attribute
 from lvmbench.errors import LvmbenchError, PluginError, UsageError, nearest
 from lvmbench.options import option_model
+from lvmbench.protocols import CAPABILITIES, capabilities
 
 WIDTH = 100
 SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from lvmbench.api import Schema
+from lvmbench.data import Schema
 from lvmbench.errors import UsageError, nearest
 
 WIDTHS = (32, 32, 64)  # channels of the first layers; every further one repeats the last

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from lvmbench.api import HasLogWeights, HasWeigher
+from lvmbench.protocols import HasLogWeights, HasWeigher
 
 
 class Latent(Protocol):

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, Normal
 from torch.nn.functional import mse_loss
 
-from lvmbench.api import Schema, Split
+from lvmbench.data import Schema, Split
 
 LEVELS = 256
 MEAN_ROWS = 1024  # enough for a mean, and few enough for the memory at any size

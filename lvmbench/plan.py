@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lvmbench.api import Budget, Labels, capabilities
+from lvmbench.api import Budget
 from lvmbench.calls import Call, parse_calls
 from lvmbench.catalog import Catalog
+from lvmbench.data import Labels
 from lvmbench.errors import NotApplicable, UsageError
 from lvmbench.options import option_model, resolve
+from lvmbench.protocols import capabilities
 from lvmbench.resolved import code_size, dataset_fields, digest, model_fields, schema_of
 from lvmbench.spec import Spec
 

@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from lvmbench.api import Budget, Schema
+from lvmbench.api import Budget
 from lvmbench.calls import Call
 from lvmbench.catalog import Catalog, Item, modules_of, source_hash
+from lvmbench.data import Schema
 from lvmbench.errors import NotApplicable, UsageError
 from lvmbench.options import option_model, resolve
 

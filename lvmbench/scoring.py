@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lvmbench.api import Budget, Labels, Record, Split
+from lvmbench.api import Budget, Record
 from lvmbench.catalog import Catalog
 from lvmbench.cells import Task, blank, measured
+from lvmbench.data import Labels, Split
 from lvmbench.environment import Phases
 from lvmbench.evaluation import Evaluation
 from lvmbench.fits import RELABELLED, Progress

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lvmbench.api import Attribute
+from lvmbench.data import Attribute
 from lvmbench.errors import DataError, UsageError, nearest
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "<na>"})

@@ -17,22 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lvmbench.api import (
-    BESIDE,
-    CAPABILITIES,
-    Attribute,
-    Batch,
-    Budget,
-    Dataset,
-    Estimate,
-    HasCodes,
-    Metric,
-    Schema,
-    Section,
-    Split,
-    SplitName,
-    capabilities,
-)
+from lvmbench.api import Budget, Estimate, Metric, Section
+from lvmbench.data import Attribute, Dataset, Schema, Split, SplitName
 from lvmbench.errors import LvmbenchError, NotApplicable
 from lvmbench.evaluation import Evaluation
 from lvmbench.explanation import check_section
@@ -40,6 +26,7 @@ from lvmbench.fits import SPLITS
 from lvmbench.objectives import log_weights
 from lvmbench.options import resolve
 from lvmbench.pixels import observe
+from lvmbench.protocols import BESIDE, CAPABILITIES, Batch, HasCodes, capabilities
 from lvmbench.randomness import noise
 from lvmbench.training import build, fit
 

@@ -17,10 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lvmbench.api import Batch, Budget, FitsItself, Schema, Split
+from lvmbench.api import Budget
+from lvmbench.data import Schema, Split
 from lvmbench.descent import DECAY, WARM_UP, Descent, Terms, broken, objective, told, total
 from lvmbench.errors import TrainingError
 from lvmbench.pixels import observe
+from lvmbench.protocols import Batch, FitsItself
 from lvmbench.randomness import noise, stream
 
 LOOKS = 20  # at the validation data, in one run

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import softplus
 
-from lvmbench.api import Loss, Schema, Split
+from lvmbench.data import Schema, Split
 from lvmbench.nets import Net, centre_at, decoder, encoder, start_at
 from lvmbench.objectives import rate_distortion
 from lvmbench.pixels import likelihood, mean_picture
+from lvmbench.protocols import Loss
 
 FIRST_SCALE = 0.25  # about the spread of pixels before anything is learned
 SCALE_GAIN = 10.0  # Adam moves any number one learning rate a step; the scale has furthest to go

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from lvmbench import Dataset
-from lvmbench.api import HasFactors
+from lvmbench.data import HasFactors
 from lvmbench_faces import dataset, renderer
 from lvmbench_faces.dataset import Faces
 from lvmbench_faces.factors import draw_sharing

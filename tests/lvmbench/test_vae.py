@@ -4,7 +4,7 @@ from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl
 from torch.nn.functional import softplus
 
 from lvmbench import VAE, Autoencoder, Schema, Split, bounds, build, diagonal
-from lvmbench.api import capabilities
+from lvmbench.protocols import capabilities
 
 SCHEMAS = [Schema((1, 12, 12), "bernoulli"), Schema((3, 12, 12), "gaussian")]
 

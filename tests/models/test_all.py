@@ -9,9 +9,9 @@ import torch
 
 import lvmbench_models
 from lvmbench import Attribute, Batch, NotApplicable, Schema, bounds, build, fit, observe
-from lvmbench.api import capabilities
 from lvmbench.descent import objective
 from lvmbench.options import option_model
+from lvmbench.protocols import capabilities
 from lvmbench.testing import check_model
 
 ENTRIES = lvmbench_models.lvmbench_models()

@@ -8,8 +8,8 @@ from torch.overrides import TorchFunctionMode
 
 import lvmbench_models
 from lvmbench import Attribute, Batch, Budget, Schema, Split, build, log_weights
-from lvmbench.api import capabilities
 from lvmbench.options import option_model
+from lvmbench.protocols import capabilities
 
 SCHEMA = Schema((1, 8, 8), "gaussian", (Attribute("Bright", "binary"),))
 ENTRIES = lvmbench_models.lvmbench_models()

@@ -6,10 +6,10 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from lvmbench import Schema, UsageError, build
-from lvmbench.api import capabilities
 from lvmbench.catalog import Catalog
 from lvmbench.options import resolve
 from lvmbench.plan import plan
+from lvmbench.protocols import capabilities
 from lvmbench.spec import Spec
 from lvmbench_models.discrepancy import WAE, InfoVAE, discrepancy
 

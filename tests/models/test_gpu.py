@@ -8,7 +8,7 @@ import torch
 
 import lvmbench_models
 from lvmbench import NotApplicable, bounds, build, fit, observe
-from lvmbench.api import capabilities
+from lvmbench.protocols import capabilities
 from lvmbench.testing import BUDGET, SCHEMAS, ToyData
 
 ENTRIES = lvmbench_models.lvmbench_models()

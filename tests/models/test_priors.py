@@ -10,7 +10,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 import lvmbench_models
 from lvmbench import Batch, Budget, LvmbenchError, Schema, Split, bounds, build, expected, fit
-from lvmbench.api import capabilities
+from lvmbench.protocols import capabilities
 from lvmbench_models.priors import SIGMA_FLOOR, VaDE, VampVAE
 
 SCHEMA = Schema((1, 8, 8), "gaussian")

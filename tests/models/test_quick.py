@@ -7,9 +7,9 @@ import torch
 
 import lvmbench_models
 from lvmbench import Batch, bounds, build, expected, fit, observe
-from lvmbench.api import capabilities
 from lvmbench.catalog import Catalog
 from lvmbench.descent import objective
+from lvmbench.protocols import capabilities
 from lvmbench.randomness import noise
 from lvmbench.spec import BUDGETS
 

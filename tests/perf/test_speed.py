@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lvmbench.api import Attribute, Budget, Schema, Split
+from lvmbench.api import Budget
 from lvmbench.catalog import Catalog
 from lvmbench.cells import take
+from lvmbench.data import Attribute, Schema, Split
 from lvmbench.evaluation import Evaluation
 from lvmbench.plan import measures_of
 from lvmbench.spec import Spec
