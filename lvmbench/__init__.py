@@ -13,8 +13,8 @@ from lvmbench.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from lvmbench.api import Budget, Entry, Estimate, Metric, Record, Score, Section, Value, metric
-    from lvmbench.cache import cache_dir, cached
-    from lvmbench.data import Attribute, Dataset, Schema, Split
+    from lvmbench.cache import Made, Remark, cache_dir, cached, kept
+    from lvmbench.data import Attribute, Dataset, Finding, Schema, Split
     from lvmbench.errors import (
         DataError,
         LvmbenchError,
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "lvmbench.api": ("Budget", "Entry", "Estimate", "Metric", "Record", "Score", "Section", "Value", "metric"),
-    "lvmbench.cache": ("cache_dir", "cached"),
-    "lvmbench.data": ("Attribute", "Dataset", "Schema", "Split"),
+    "lvmbench.cache": ("Made", "Remark", "cache_dir", "cached", "kept"),
+    "lvmbench.data": ("Attribute", "Dataset", "Finding", "Schema", "Split"),
     "lvmbench.errors": (
         "DataError", "LvmbenchError", "NotApplicable", "PluginError", "StoreError", "TrainingError", "UsageError",
     ),
@@ -72,15 +72,18 @@ __all__ = [
     "Entry",
     "Estimate",
     "Evaluation",
+    "Finding",
     "History",
     "Loss",
     "LvmbenchError",
+    "Made",
     "Metric",
     "Net",
     "NotApplicable",
     "ParameterGroup",
     "PluginError",
     "Record",
+    "Remark",
     "Results",
     "Schema",
     "Score",
@@ -108,6 +111,7 @@ __all__ = [
     "holm",
     "hookimpl",
     "iwae_bound",
+    "kept",
     "likelihood",
     "load",
     "log_weights",

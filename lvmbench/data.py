@@ -7,7 +7,9 @@ Axes, everywhere: B batch, N rows, K draws, D latent dimensions, A attributes, R
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ Kind = Literal["binary", "categorical", "ordinal"]
 Pixels = Literal["bernoulli", "gaussian"]
 SplitName = Literal["train", "val", "test"]
 Labels = Literal["given", "permuted", "identity"]  # against what codes are scored
+Effect = Literal["left out", "changed", "noted"]
 
 
 @dataclass(frozen=True)
@@ -120,4 +123,40 @@ class HasFactors(Protocol):
 
     def sharing(self, factor: str, groups: int, each: int) -> Tensor:
         """Return pictures in groups that share one factor, all others independent: uint8 [G, each, C, H, W]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something in the files of a data set that its user should know of, and what was done about it.
+
+    ``what`` is its kind, by which findings are counted; ``where`` names the file, and the row or the picture in it.
+    """
+
+    what: str
+    where: str
+    effect: Effect = "noted"
+    told: str = ""
+
+
+@runtime_checkable
+class HasFindings(Protocol):
+    """A data set that tells what is wrong with its files."""
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """Return what was found: of tables all, of pictures what the splits that were asked for have shown."""
+        ...
+
+
+@runtime_checkable
+class HasFiles(Protocol):
+    """A data set that is read from files which may not be there."""
+
+    def locate(self) -> Sequence[Path]:
+        """Return the files and folders that are read, without opening them.
+
+        Raises:
+            DataError: if one is missing; says which, where it was looked for, and where to get it.
+        """
         ...

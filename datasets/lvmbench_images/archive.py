@@ -1,27 +1,39 @@
 """Pictures in a zip or in a folder, told apart by nothing but speed.
 
-Files come from outside: what is missing, damaged or absurdly large is a ``DataError`` that names it.
+Files come from outside: what is missing, damaged or absurdly large is a ``DataError`` that names it. A zip is never
+unpacked to disk.
 """
 
 from __future__ import annotations
 
 import os
+import stat
+import struct
+import unicodedata
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from lvmbench import DataError
+from lvmbench import DataError, Finding
 
-MAX_BYTES = 5_000_000  # no picture of a face data set comes near it; a zip bomb does
+MAX_BYTES = 100_000_000  # no picture comes near it; a bomb does
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+LOCAL_HEADER = struct.Struct(
+    "<4s22xHH"
+)  # of a member: its mark, the lengths of its name and of the extra field
+STORED, DEFLATED = 0, 8
+SKIPPED = ("__MACOSX", ".")  # folders and files that an operating system leaves beside pictures
 
 
 @dataclass(frozen=True)
 class Member:
-    """A file in an archive: equal pictures have equal sizes and checksums."""
+    """A picture file in an archive: equal pictures have equal sizes and checksums."""
 
     name: str
     size: int
@@ -29,85 +41,201 @@ class Member:
 
 
 class Archive(Protocol):
-    """Named files that can be listed and read."""
+    """Named files that can be listed, and read by several threads at once."""
 
     path: Path
 
+    @property
+    def signature(self) -> str:
+        """Tell the state of the files without reading them: their names, sizes and times."""
+        ...
+
     def members(self) -> list[Member]:
-        """Return the JPEG files, in the order of their names."""
+        """Return the picture files, in the order of their names."""
         ...
 
-    def read(self, names: Sequence[str]) -> list[bytes]:
-        """Return the contents of some files."""
+    def findings(self) -> list[Finding]:
+        """Return what is wrong with the names in it."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return the contents of a file."""
         ...
 
 
-def candidates(folder: str) -> list[Path]:
-    """Return where files of a data set may lie: ``<root>/<folder>`` and ``<root>`` itself.
+def archive(path: Path) -> Archive:
+    """Return what reads the pictures of a zip file or a folder."""
+    return Folder(path) if path.is_dir() else Zip(path)
 
-    The root is ``LVMBENCH_DATA`` (what ``--data-root`` sets), else ``datasets/data``.
-    """
-    root = Path(os.environ.get("LVMBENCH_DATA") or Path("datasets") / "data")
-    return [root / folder, root]
+
+def plain(name: str) -> str:
+    """Return a name as it is compared: two ways to write one letter, or one path, are one."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./")
 
 
 class Zip:
-    """A zip file; its members are never unpacked to disk, its directory is read once."""
+    """A zip file; its directory is read once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @property
+    def signature(self) -> str:
+        """Tell the size and the time of the file."""
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be read ({error.strerror}).") from error
+        return f"{self.path.resolve()} {found.st_size} {found.st_mtime_ns}"
+
     def members(self) -> list[Member]:
-        """Return the JPEG files from the central directory: nothing is decompressed."""
-        infos = (info for info in self._file.infolist() if _is_jpeg(info.filename))
+        """Return the pictures from the central directory: nothing is decompressed."""
+        infos = self._infos.values()
         return sorted((Member(i.filename, i.file_size, i.CRC) for i in infos), key=lambda member: member.name)
 
-    def read(self, names: Sequence[str]) -> list[bytes]:
-        """Return the contents of some files, their checksums verified."""
-        return [self._member(name) for name in names]
+    def findings(self) -> list[Finding]:
+        """Return the names that would lie outside of a folder, and those that stand in the file twice."""
+        names = [info.filename for info in self._file.infolist()]
+        outside = [
+            Finding("name that leaves the folder", self._where(n), "left out")
+            for n in names
+            if not _is_inside(n)
+        ]
+        twice = (name for name, count in Counter(names).items() if count > 1 and _is_picture(name))
+        told = "the last one is read"
+        return outside + [Finding("name twice in a zip", self._where(n), "left out", told) for n in twice]
+
+    def read(self, name: str) -> bytes:
+        """Return the contents of a file, its checksum verified.
+
+        Raises:
+            DataError: if it is damaged, encrypted, of an uncommon compression, or larger than any picture.
+        """
+        info = self._infos[name]
+        if info.file_size > MAX_BYTES:
+            raise self._damaged(name, f"claims {info.file_size:,} bytes, more than any picture has")
+        if info.flag_bits & 1:
+            raise self._damaged(name, "is encrypted")
+        content = self._inflated(info, self._raw(info))
+        if len(content) != info.file_size or zlib.crc32(content) != info.CRC:
+            raise self._damaged(name, "does not agree with its checksum")
+        return content
 
     @cached_property
     def _file(self) -> zipfile.ZipFile:
         try:
             return zipfile.ZipFile(self.path)
-        except (OSError, zipfile.BadZipFile) as error:
+        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
             raise DataError(f"{self.path} is not a readable zip file ({error}). Fetch it again.") from error
 
-    def _member(self, name: str) -> bytes:
-        if self._file.getinfo(name).file_size > MAX_BYTES:
-            raise DataError(f"{self.path}: '{name}' claims more than {MAX_BYTES} bytes: no face is so large.")
+    @cached_property
+    def _infos(self) -> dict[str, zipfile.ZipInfo]:
+        return {i.filename: i for i in self._file.infolist() if _is_picture(i.filename)}
+
+    @cached_property
+    def _handle(self) -> int:
+        assert self._file.fp is not None
+        return self._file.fp.fileno()
+
+    def _raw(self, info: zipfile.ZipInfo) -> bytes:
+        """Return the bytes of a member as they are stored; no position in the file is shared between threads."""
+        header = os.pread(self._handle, LOCAL_HEADER.size, info.header_offset)
+        if len(header) < LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
+            raise self._damaged(info.filename, "is not where the directory of the file says")
+        _, name, extra = LOCAL_HEADER.unpack(header)
+        return os.pread(
+            self._handle, info.compress_size, info.header_offset + LOCAL_HEADER.size + name + extra
+        )
+
+    def _inflated(self, info: zipfile.ZipInfo, raw: bytes) -> bytes:
+        if info.compress_type == STORED:
+            return raw
+        if info.compress_type != DEFLATED:
+            raise self._damaged(info.filename, f"is compressed in an uncommon way ({info.compress_type})")
         try:
-            return self._file.read(name)
-        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(f"{self.path}: '{name}' is damaged ({error}). Fetch the file again.") from error
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, info.file_size + 1)
+        except zlib.error as error:
+            raise self._damaged(info.filename, f"is damaged ({error})") from error
+
+    def _damaged(self, name: str, told: str) -> DataError:
+        return DataError(f"{self._where(name)} {told}. Fetch the file again.")
+
+    def _where(self, name: str) -> str:
+        return f"{self.path}: '{name}'"
 
 
 class Folder:
-    """A folder of unpacked files, with the same names that they had in the zip."""
+    """A folder of files, with the same names that they would have in a zip."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @cached_property
+    def signature(self) -> str:
+        """Tell names, sizes and times of all pictures below the folder."""
+        lines = (f"{name} {found.st_size} {found.st_mtime_ns}" for name, found in sorted(self._files.items()))
+        return "\n".join([str(self.path.resolve()), *lines])
+
     def members(self) -> list[Member]:
-        """Return the JPEG files below the folder; each is read once for its checksum."""
-        names = sorted(p.relative_to(self.path).as_posix() for p in self.path.glob("*/*") if _is_jpeg(p.name))
-        contents = ((name, self._member(name)) for name in names)
-        return [Member(name, len(content), zlib.crc32(content)) for name, content in contents]
+        """Return the pictures below the folder; each is read once for its checksum, whole or not at all."""
+        names = sorted(self._files)
+        with ThreadPoolExecutor() as pool:
+            crcs = list(pool.map(self._crc, names))
+        return [Member(name, self._files[name].st_size, crc) for name, crc in zip(names, crcs, strict=True)]
 
-    def read(self, names: Sequence[str]) -> list[bytes]:
-        """Return the contents of some files."""
-        return [self._member(name) for name in names]
+    def findings(self) -> list[Finding]:
+        """Return nothing: what lies in a folder is inside, and there once."""
+        return []
 
-    def _member(self, name: str) -> bytes:
+    def read(self, name: str) -> bytes:
+        """Return the contents of a file.
+
+        Raises:
+            DataError: if it cannot be read, or is larger than any picture.
+        """
         try:
             with (self.path / name).open("rb") as file:
                 content = file.read(MAX_BYTES + 1)
         except OSError as error:
             raise DataError(f"{self.path / name} cannot be read ({error.strerror}).") from error
         if len(content) > MAX_BYTES:
-            raise DataError(f"{self.path / name} holds more than {MAX_BYTES} bytes: no face is so large.")
+            raise DataError(
+                f"{self.path / name} holds more than {MAX_BYTES:,} bytes, more than any picture has."
+            )
         return content
 
+    @cached_property
+    def _files(self) -> dict[str, os.stat_result]:
+        try:
+            return dict(_walk(self.path, ""))
+        except OSError as error:
+            raise DataError(f"{error.filename or self.path} cannot be read ({error.strerror}).") from error
 
-def _is_jpeg(name: str) -> bool:
-    return name.lower().endswith((".jpg", ".jpeg"))
+    def _crc(self, name: str) -> int:
+        try:
+            return zlib.crc32(self.read(name))
+        except DataError:
+            return 0  # decoding will tell
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield the picture files below a folder; links to folders are not followed: one may lead in a circle."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if not entry.name.startswith(SKIPPED):
+                    yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+            elif _is_picture(entry.name) and stat.S_ISREG((found := entry.stat()).st_mode):
+                yield prefix + entry.name, found
+
+
+def _is_picture(name: str) -> bool:
+    """Return whether a file is a picture by its name, and none of those that an operating system leaves."""
+    parts = PurePosixPath(name).parts
+    hidden = any(part.startswith(SKIPPED) and part not in (".", "..") for part in parts)
+    return name.lower().endswith(SUFFIXES) and not hidden and _is_inside(name)
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name.replace("\\", "/"))
+    return not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0:1]

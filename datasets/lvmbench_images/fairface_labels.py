@@ -26,27 +26,26 @@ ATTRIBUTES = (
 Row = tuple[float, ...]
 
 
-def read_labels(path: Path) -> dict[str, Row]:
-    """Return every picture's labels, in the order of ``ATTRIBUTES``, NaN where a cell is empty.
+def read_labels(path: Path) -> list[tuple[str, Row, str]]:
+    """Return each row: a picture's name, its labels in the order of ``ATTRIBUTES``, NaN where empty, and its line.
 
     Raises:
         DataError: if the file is not such a table, or holds an unknown word; names the file, line and word.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return dict(_rows(path, csv.reader(file, strict=True)))
+            return list(_rows(path, csv.reader(file, strict=True)))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a table of labels ({error}).") from error
 
 
-def _rows(path: Path, lines: Iterator[list[str]]) -> Iterator[tuple[str, Row]]:
+def _rows(path: Path, lines: Iterator[list[str]]) -> Iterator[tuple[str, Row, str]]:
     header = next(lines, [])
     missing = {"file", "age", "gender", "race"} - set(header)
     if missing:
         raise DataError(
             f"{path}: the first line must name the columns; it lacks {', '.join(sorted(missing))}."
         )
-    seen: set[str] = set()
     for number, cells in enumerate(lines, start=2):
         if not cells:
             continue  # a blank last line
@@ -55,10 +54,8 @@ def _rows(path: Path, lines: Iterator[list[str]]) -> Iterator[tuple[str, Row]]:
                 f"{path}, line {number}: {len(cells)} cells, where the first line has {len(header)}."
             )
         row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
-        if row["file"] in seen:
-            raise DataError(f"{path}, line {number}: '{row['file']}' is listed twice.")
-        seen.add(row["file"])
-        yield row["file"], _labels(row, f"{path}, line {number}")
+        line = f"{path}, line {number}"
+        yield row["file"], _labels(row, line), line
 
 
 def _labels(row: dict[str, str], place: str) -> Row:

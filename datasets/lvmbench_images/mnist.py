@@ -18,7 +18,7 @@ from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
 from lvmbench import Attribute, DataError, Schema, Split
-from lvmbench_images.archive import candidates
+from lvmbench_images.places import find
 
 Bytes = NDArray[np.uint8]
 Part = Literal["train", "t10k"]
@@ -28,7 +28,7 @@ VERSION = 1  # of what this reader makes of the files
 SIDE = 28
 MAX_COUNT = 100_000  # items in a file: MNIST has 60,000, a gzip bomb claims more
 FIRST: dict[Part, int] = {"train": 0, "t10k": 1_000_000}  # added to a place in a file to give its row
-PLACES = ("", "MNIST/raw")  # the second is where torchvision keeps the files
+PLACES = ("", "MNIST/raw/")  # the second is where torchvision keeps the files
 REMEDY = (
     "Get it from https://ossci-datasets.s3.amazonaws.com/mnist/ (licence CC BY-SA 3.0, as commonly stated) and "
     "name its folder by --data-root or LVMBENCH_DATA."
@@ -155,9 +155,5 @@ def _read(part: Part) -> Pictures:
 
 
 def _find(name: str) -> Path:
-    places = [folder / inner for folder in candidates("mnist") for inner in PLACES]
-    for path in (place / f"{name}{ending}" for place in places for ending in ("", ".gz")):
-        if path.is_file():
-            return path
-    where = " and ".join(str(place.resolve()) for place in places)
-    raise DataError(f"MNIST: no file '{name}' or '{name}.gz' in {where}. {REMEDY}")
+    names = [f"{place}{name}{ending}" for place in PLACES for ending in ("", ".gz")]
+    return find("MNIST", "mnist", names, REMEDY)

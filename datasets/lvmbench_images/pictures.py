@@ -1,0 +1,140 @@
+"""A data set that is made of picture files: what every reader shares."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lvmbench import DataError, Finding, Made, Remark, Schema, Split, kept
+from lvmbench_images.album import Album, assemble
+from lvmbench_images.archive import Archive, archive
+from lvmbench_images.decode import Frame, decode
+from lvmbench_images.remembered import remembered
+from lvmbench_images.table import Table
+
+SplitName = Literal["train", "val", "test"]
+VERSION = 2  # of what is made of files: raised when the same files give other rows
+
+
+class PictureSet(ABC):
+    """A data set of picture files in a zip or a folder, and of a table that says what they show.
+
+    A reader says where its files are (``locate``: the pictures first) and what its tables say (``table``). The
+    order of each split is by a hash of the names, so that a prefix is a fair sample and a picture keeps its place when
+    others come and go. Pictures are decoded once, into the cache.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        schema: Schema,
+        frame: Frame,
+        *,
+        drop_duplicates: bool = False,
+        asked: Sequence[Any] = (),
+    ) -> None:
+        """Take the name, what is known before files are read, and the options that change what is read."""
+        self.name, self.frame = name, frame
+        self._static, self._drop = schema, drop_duplicates
+        self._asked = json.dumps([VERSION, name, drop_duplicates, list(asked)])
+        self._read: dict[str, list[Finding]] = {}
+
+    @abstractmethod
+    def locate(self) -> Sequence[Path]:
+        """Return the zip or folder of pictures, then the tables.
+
+        Raises:
+            DataError: if one is missing; says which, where it was looked for, and where to get it.
+        """
+
+    @abstractmethod
+    def table(self, pictures: Archive, tables: Sequence[Path]) -> Table:
+        """Return what the files say of the pictures."""
+
+    @property
+    def schema(self) -> Schema:
+        """Return the shape of a picture, the family of its pixels, the attributes."""
+        return self._static
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256 of the pictures' names, sizes and checksums, of all that is said of them, and of the options."""
+        asked = [VERSION, repr(self.frame), self.album.digest()]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """Return what is wrong with the tables, and with the pictures that were decoded so far."""
+        return (*self.album.findings, *(finding for found in self._read.values() for finding in found))
+
+    def split(self, name: SplitName, limit: int | None = None) -> Split:
+        """Return the first pictures of one part, all of them unless ``limit`` says otherwise.
+
+        Raises:
+            DataError: if no picture of it can be read.
+        """
+        album, order = self.album, self.album.order(name)
+        count = len(order) if limit is None else min(limit, len(order))
+        digest = hashlib.sha256(f"{VERSION} {self.frame} {album.pictures_digest(name)}".encode()).hexdigest()
+        found = kept(
+            f"{self.name}-{digest[:16]}/{name}",
+            count,
+            len(order),
+            lambda places: self._made(order, places),
+            parallel=True,
+        )
+        self._read[name] = self._findings(order, found.remarks, found.trouble)
+        chosen = order[found.places]
+        if not len(chosen):
+            raise DataError(f"{self.name}: no picture of the {name} split can be read, of {len(order):,}.")
+        groups = None if album.identities is None else torch.from_numpy(album.identities[chosen])
+        labels, rows = torch.from_numpy(album.labels[chosen]), torch.from_numpy(album.rows[chosen])
+        return Split(found.images, labels, rows, groups)
+
+    @cached_property
+    def album(self) -> Album:
+        """The pictures and what is said of them, read once and remembered until a file changes."""
+        pictures, *tables = self.locate()
+        files = archive(pictures)
+        times = [f"{path.resolve()} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in tables]
+
+        def read() -> Album:
+            return assemble(self.name, files, self.table(files, tables), drop_duplicates=self._drop)
+
+        return remembered("\n".join([self._asked, files.signature, *times]), read)
+
+    @cached_property
+    def _files(self) -> Archive:
+        return archive(self.locate()[0])
+
+    def _made(self, order: NDArray[np.int64], places: NDArray[np.int64]) -> Made:
+        """Return the decoded pictures of some places of a split, without those that cannot be read."""
+        pictures = np.empty((len(places), *self.frame.shape), dtype=np.uint8)
+        sound: list[int] = []
+        remarks: list[Remark] = []
+        for place in places.tolist():
+            try:
+                pixels, changed = decode(self._files.read(self.album.names[order[place]]), self.frame)
+            except DataError as error:
+                remarks.append((place, "picture that cannot be read", "left out", str(error)))
+                continue
+            pictures[len(sound)] = pixels
+            sound.append(place)
+            remarks += [(place, what, "changed", "") for what in changed]
+        return Made(pictures[: len(sound)], np.array(sound, dtype=np.int64), remarks)
+
+    def _findings(self, order: NDArray[np.int64], remarks: Sequence[Remark], trouble: str) -> list[Finding]:
+        found = [
+            Finding(what, f"{self._files.path}: '{self.album.names[order[place]]}'", effect, told)
+            for place, what, effect, told in remarks
+        ]
+        return [*found, *([Finding("cache", trouble)] if trouble else [])]

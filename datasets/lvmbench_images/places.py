@@ -1,0 +1,41 @@
+"""Where the files of data sets are looked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from lvmbench import DataError
+
+OPTION = "and name its folder by --data-root or LVMBENCH_DATA."
+
+
+def candidates(folder: str) -> list[Path]:
+    """Return where files of a data set may lie: ``<root>/<folder>`` and ``<root>`` itself.
+
+    The root is ``LVMBENCH_DATA`` (what ``--data-root`` sets), else ``datasets/data``.
+    """
+    root = Path(os.environ.get("LVMBENCH_DATA") or Path("datasets") / "data")
+    return [root / folder, root]
+
+
+def find(title: str, folder: str, names: Iterable[str], remedy: str) -> Path:
+    """Return the first file or folder of these names, such as ``img/faces.zip``, in the places of a data set.
+
+    Raises:
+        DataError: if there is none; says where it was looked for, and the remedy.
+    """
+    names = list(names)
+    found = look(folder, names)
+    if found is None:
+        where = " and ".join(str(place.resolve()) for place in candidates(folder))
+        raise DataError(f"{title}: no '{names[0]}' in {where}. {remedy}")
+    return found
+
+
+def look(folder: str, names: Iterable[str]) -> Path | None:
+    """Return the first file or folder of these names in the places of a data set, None if there is none."""
+    names = list(names)
+    paths = (place / name for place in candidates(folder) for name in names)
+    return next((path for path in paths if path.exists()), None)
