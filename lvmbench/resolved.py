@@ -16,7 +16,17 @@ from lvmbench.options import option_model, resolve
 
 ENGINE = tuple(
     f"lvmbench.{name}"
-    for name in ("training", "randomness", "nets", "vae", "objectives", "pixels", "evaluation")
+    for name in (
+        "training",
+        "descent",
+        "feed",
+        "randomness",
+        "nets",
+        "vae",
+        "objectives",
+        "pixels",
+        "evaluation",
+    )
 )
 
 

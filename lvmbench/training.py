@@ -1,16 +1,16 @@
 """The engine: the only training loop of the project.
 
 A seed is four streams: initial weights, order of the data, noise of training, noise of the looks at the
-validation data. Images lie on the device as one uint8 tensor, a batch is an index, and nothing waits for the
-device between two looks.
+validation data. Images lie on the device as one uint8 tensor where they fit, a batch is an index, and nothing
+waits for the device between two looks.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import islice, pairwise
 from statistics import fmean
 from typing import Any
 
@@ -21,6 +21,7 @@ from lvmbench.api import Budget
 from lvmbench.data import Schema, Split
 from lvmbench.descent import DECAY, WARM_UP, Descent, Terms, broken, objective, told, total
 from lvmbench.errors import TrainingError
+from lvmbench.feed import feed
 from lvmbench.pixels import observe
 from lvmbench.protocols import Batch, FitsItself
 from lvmbench.randomness import noise, stream
@@ -83,9 +84,7 @@ def fit(
             model.fit(train, budget, seed)
             history = History()
         else:
-            history = _Run(model, _on(train, device), _on(val, device), budget, schema, seed).descend(
-                on_progress
-            )
+            history = _Run(model, train, val, budget, schema, seed, device).descend(on_progress)
     if isinstance(model, nn.Module):
         model.eval()
     return history
@@ -126,35 +125,43 @@ class _Run:
     """One descent: a model, its data on the device, its budget and its seed."""
 
     def __init__(
-        self, model: Any, train: Split, val: Split, budget: Budget, schema: Schema, seed: int
+        self,
+        model: Any,
+        train: Split,
+        val: Split,
+        budget: Budget,
+        schema: Schema,
+        seed: int,
+        device: torch.device | str,
     ) -> None:
         if not len(train) or not len(val):
             raise TrainingError(
                 f"{_name(model)}: {len(train)} rows to learn from and {len(val)} to choose by."
             )
-        self.model, self.train, self.schema, self.seed = model, train, schema, seed
+        self.model, self.rows, self.schema, self.seed = model, len(train), schema, seed
         self.budget: Budget = model.own_budget(budget) if hasattr(model, "own_budget") else budget
-        self.val = val.head(max(LOOK_ROWS, self.budget.images // LOOK_COST))
+        self.feed = feed(train, device)
+        self.val = feed(val.head(max(LOOK_ROWS, self.budget.images // LOOK_COST)), device).first
         self.curve: list[tuple[int, float]] = []
         if hasattr(model, "start"):
-            model.start(train)
+            model.start(self.feed.first)
         self.groups, self.losses = objective(model)
 
     def descend(self, on_progress: Progress | None) -> History:
         """Take the steps of the budget, or fewer where patience ends."""
-        steps, device = self.budget.steps, self.train.images.device
+        steps = self.budget.steps
         generator = torch.Generator().manual_seed(stream(self.seed, "order"))
-        batches = order(len(self.train), self.budget.batch, generator, device)
+        rows = order(self.rows, self.budget.batch, generator, self.feed.device)
         looks = {math.ceil(steps * i / LOOKS) for i in range(1, LOOKS + 1)}
         milestones = _milestones(self.model, steps)
         descent = Descent(self.groups, self.losses, self.budget.learning_rate)
         best = _Best(self.model, getattr(self.model, "patience", None))
         since: list[Terms] = []  # the losses since the last look, on the device
         self.model.train()
-        for step, rows in zip(range(1, steps + 1), batches, strict=False):
+        for step, seen in enumerate(self.feed.batches(islice(rows, steps)), start=1):
             for reached in milestones.get(step, ()):
-                reached(self.train)
-            since.append(descent.step(self._batch(self.train, rows), _progress(step, steps)))
+                reached(self.feed.first)
+            since.append(descent.step(self._batch(*seen), _progress(step, steps)))
             if hasattr(self.model, "after_step"):
                 self.model.after_step()
             if step in looks:
@@ -168,8 +175,8 @@ class _Run:
         converged = best.stopped or has_converged(self.curve, self.budget.images, settled)
         return History(tuple(self.curve), converged, step, step * self.budget.batch)
 
-    def _batch(self, data: Split, rows: Tensor | slice) -> Batch:
-        return Batch(observe(self.schema, data.images[rows]), data.labels[rows])
+    def _batch(self, images: Tensor, labels: Tensor) -> Batch:
+        return Batch(observe(self.schema, images), labels)
 
     def _look(self, since: list[Terms], step: int) -> None:
         """Check the losses since the last look, and add one point to the curve."""
@@ -196,7 +203,8 @@ class _Run:
         means: dict[str, Tensor] = {}
         with noise(stream(self.seed, "look"), self.val.images.device):
             for start in range(0, len(self.val), self.budget.batch):
-                batch = self._batch(self.val, slice(start, start + self.budget.batch))
+                end = start + self.budget.batch
+                batch = self._batch(self.val.images[start:end], self.val.labels[start:end])
                 for name, term in next(iter(self.losses(batch, 1.0).values())).items():
                     means[name] = means.get(name, 0) + term.double() * (len(batch.x) / len(self.val))
         self.model.train()
@@ -240,10 +248,6 @@ def _milestones(model: Any, steps: int) -> dict[int, list[Callable[[Split], None
 
 def _progress(step: int, steps: int) -> float:
     return (step - 0.5) / steps
-
-
-def _on(split: Split, device: torch.device | str) -> Split:
-    return replace(split, images=split.images.to(device), labels=split.labels.to(device))
 
 
 def _name(model: object) -> str:

@@ -77,10 +77,10 @@ class PictureSet(ABC):
         return (*self.album.findings, *(finding for found in self._read.values() for finding in found))
 
     def split(self, name: SplitName, limit: int | None = None) -> Split:
-        """Return the first pictures of one part, all of them unless ``limit`` says otherwise.
+        """Return the first pictures of one part that can be read, all of them unless ``limit`` says otherwise.
 
         Raises:
-            DataError: if no picture of it can be read.
+            DataError: if it has pictures and none can be read.
         """
         album, order = self.album, self.album.order(name)
         count = len(order) if limit is None else min(limit, len(order))
@@ -93,12 +93,14 @@ class PictureSet(ABC):
             parallel=True,
         )
         self._read[name] = self._findings(order, found.remarks, found.trouble)
-        chosen = order[found.places]
-        if not len(chosen):
+        if count and not len(found.places):
             raise DataError(f"{self.name}: no picture of the {name} split can be read, of {len(order):,}.")
+        chosen = order[found.places]
         groups = None if album.identities is None else torch.from_numpy(album.identities[chosen])
-        labels, rows = torch.from_numpy(album.labels[chosen]), torch.from_numpy(album.rows[chosen])
-        return Split(found.images, labels, rows, groups)
+        images = found.images.reshape(len(chosen), *self.frame.shape)
+        return Split(
+            images, torch.from_numpy(album.labels[chosen]), torch.from_numpy(album.rows[chosen]), groups
+        )
 
     @cached_property
     def album(self) -> Album:

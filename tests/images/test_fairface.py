@@ -1,6 +1,7 @@
 import io
 import os
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -98,16 +99,27 @@ def test_a_limit_gives_the_same_first_rows_not_in_the_order_of_names(root):
     assert whole.rows.tolist() != sorted(whole.rows.tolist())
 
 
-def test_labels_without_a_picture_are_left_out(root):
+def told(data):
+    """Return what was found, classes that so few pictures lack aside: (kind, effect, the name that ends its place)."""
+    found = [f for f in data.findings if f.what != "class without a picture"]
+    return {(f.what, f.effect, f.where.rpartition(": ")[2].strip("'")) for f in found}
+
+
+def test_labels_without_a_picture_are_left_out_and_named_by_line(root):
     write(root, numbered(20, 2), {"train/999.jpg": ("20-29", "Male", "White")})
-    assert "train/999.jpg" not in named(FairFace().split("train")) + named(FairFace().split("val"))
+    data = FairFace()
+    assert "train/999.jpg" not in named(data.split("train")) + named(data.split("val"))
+    assert told(data) == {("row without a picture", "left out", "train/999.jpg")}
+    assert "fairface_label_train_subset.csv, line 22" in data.findings[0].where
 
 
-def test_pictures_without_a_label_are_left_out(root):
+def test_pictures_without_a_label_are_left_out_and_named(root):
     home = write(root, numbered(20, 2))
     table = home / "fairface_label_val_subset.csv"
     table.write_text("\n".join(table.read_text().splitlines()[:2]))
-    assert named(FairFace().split("test")) == ["val/1.jpg"]
+    data = FairFace()
+    assert named(data.split("test")) == ["val/1.jpg"]
+    assert told(data) == {("picture without a row", "left out", "val/2.jpg")}
 
 
 def test_ages_that_a_spreadsheet_mangled_are_read_and_ordered_by_age(tmp_path):
@@ -116,7 +128,7 @@ def test_ages_that_a_spreadsheet_mangled_are_read_and_ordered_by_age(tmp_path):
     table.write_text(
         "\n".join([HEADER, *(f"train/{i}.jpg,{w},Male,White,TRUE" for i, w in enumerate(words))])
     )
-    labels = list(read_labels(table).values())
+    labels = [row for _, row, _ in read_labels(table)]
     assert [row[2] for row in labels] == [*range(9), 1, 2]
     assert [row[1] for row in labels] == [1] * 5 + [0] * 4 + [1, 1]
 
@@ -128,7 +140,6 @@ def test_ages_that_a_spreadsheet_mangled_are_read_and_ordered_by_age(tmp_path):
         ("train/2.jpg,0-2,male,White,TRUE", "line 3: unknown gender 'male'"),
         ("train/2.jpg,0-2,Male,Martian,TRUE", "line 3: unknown race 'Martian'"),
         ("train/2.jpg,0-2,Male", "line 3: 3 cells"),
-        ("train/1.jpg,0-2,Male,White,TRUE", "line 3: 'train/1.jpg' is listed twice"),
     ],
 )
 def test_a_line_that_is_not_understood_is_refused_with_file_and_line(tmp_path, line, told):
@@ -152,7 +163,7 @@ def test_a_file_that_is_no_table_of_labels_is_refused(tmp_path, content):
 def test_a_byte_order_mark_windows_line_ends_and_an_empty_cell_are_no_trouble(tmp_path):
     table = tmp_path / "labels.csv"
     table.write_bytes(f"\ufeff{HEADER}\r\ntrain/1.jpg,,Female,Black,TRUE\r\n\r\n".encode())
-    (row,) = read_labels(table).values()
+    ((_, row, _),) = read_labels(table)
     assert row[0] == 0
     assert np.isnan(row[1:3]).all()
     assert row[3] == 1
@@ -165,27 +176,50 @@ def test_a_training_picture_that_equals_a_test_picture_is_dropped_and_counted(ro
     data = FairFace()
     assert "train/7.jpg" not in named(data.split("train")) + named(data.split("val"))
     assert len(data.split("test")) == 3
-    assert data.dropped == 1
+    assert ("copy across splits", "left out", "train/7.jpg") in told(data)
+
+
+def test_copies_stay_where_that_is_asked_for_and_are_still_told(root):
+    pictures = numbered(20, 3)
+    pictures["train/7.jpg"] = pictures["val/2.jpg"]
+    write(root, pictures)
+    data = FairFace(drop_duplicates=False)
+    assert "train/7.jpg" in named(data.split("train")) + named(data.split("val"))
+    assert told(data) == {("copy across splits", "noted", "train/7.jpg")}
 
 
 def test_copies_within_training_are_kept_once_and_within_test_all(root):
     pictures = numbered(20, 3)
-    pictures["train/12.jpg"] = pictures["train/9.jpg"]  # by name, 12 would come first
+    pictures["train/12.jpg"] = pictures["train/9.jpg"]
     pictures["val/3.jpg"] = pictures["val/1.jpg"]
     write(root, pictures)
     data = FairFace()
     kept = named(data.split("train")) + named(data.split("val"))
-    assert "train/9.jpg" in kept
-    assert "train/12.jpg" not in kept
+    assert len({"train/9.jpg", "train/12.jpg"} & set(kept)) == 1
+    assert len(kept) == 19
     assert len(data.split("test")) == 3
 
 
-def test_at_32_pixels_each_one_is_the_mean_of_four(root):
+def test_rows_of_one_picture_that_disagree_leave_the_label_in_question_missing(root):
+    home = write(root, numbered(2, 1), {"val/1.jpg": ("20-29", "Male", "White")})
+    table = home / "fairface_label_val_subset.csv"
+    table.write_text(table.read_text() + "val/1.jpg,20-29,Female,White,TRUE\n")
+    data = FairFace()
+    male, *others = data.split("test").labels[0].tolist()
+    assert np.isnan(male)
+    assert others == [1, 3, 0]
+    assert ("rows of one picture that disagree", "changed", "val/1.jpg") in told(data)
+
+
+def test_at_32_pixels_each_one_is_weighted_over_four_a_side(root):
     write(root, numbered(20, 2))
     large, small = FairFace().split("test"), FairFace(size=32).split("test")
-    expected = torch.nn.functional.avg_pool2d(large.images.float(), 2)
+    triangle = torch.tensor([1.0, 3, 3, 1]) / 8
+    kernel = torch.outer(triangle, triangle)[None, None].expand(3, 1, 4, 4)
+    expected = torch.nn.functional.conv2d(large.images.float(), kernel, stride=2, padding=1, groups=3)
+    inner = (slice(None), slice(None), slice(1, -1), slice(1, -1))
     assert small.images.shape == (2, 3, 32, 32)
-    assert (small.images - expected).abs().max() <= 0.5
+    assert (small.images[inner] - expected[inner]).abs().max() <= 1  # both passes are rounded
     assert FairFace(size=32).schema.shape == (3, 32, 32)
 
 
@@ -202,50 +236,29 @@ def test_grey_pictures_become_three_equal_channels(root):
     assert torch.equal(image[0], image[1])
 
 
-def png(_):
-    file = io.BytesIO()
-    Image.new("RGB", (64, 64)).save(file, "PNG")
-    return file.getvalue()
-
-
-@pytest.mark.parametrize("damage", [lambda b: b[:-700], lambda b: b"no picture" * 50, lambda b: b"", png])
-def test_a_picture_that_cannot_be_decoded_is_named(root, damage):
+@pytest.mark.parametrize("damage", [lambda b: b[:-700], lambda b: b"no picture" * 50, lambda b: b""])
+def test_a_picture_that_cannot_be_decoded_is_left_out_and_named(root, damage):
     write(root, numbered(2, 1) | {"val/2.jpg": damage(jpeg(1))})
-    with pytest.raises(DataError, match=r"'val/2\.jpg' cannot be decoded"):
-        FairFace().split("test")
-
-
-def test_a_picture_that_is_not_square_is_named(root):
-    file = io.BytesIO()
-    Image.new("RGB", (64, 32)).save(file, "JPEG")
-    write(root, numbered(2, 0) | {"val/1.jpg": file.getvalue()})
-    with pytest.raises(DataError, match=r"val/1\.jpg.*64×32"):
-        FairFace().split("test")
-
-
-def test_a_picture_of_absurd_size_is_refused(root):
-    write(root, numbered(2, 0) | {"val/1.jpg": jpeg(1) + bytes(5_000_000)})
-    with pytest.raises(DataError, match=r"val/1\.jpg.*5000000 bytes"):
-        FairFace().split("test")
-
-
-def test_a_file_of_absurd_size_in_a_folder_is_refused(root):
-    home = write(root, numbered(2, 1))
-    (home / "fairface_64_q92.zip").unlink()
-    for part in ("train", "val"):
-        (home / part).mkdir()
-    (home / "val" / "1.jpg").write_bytes(jpeg(1) + bytes(5_000_000))
-    with pytest.raises(DataError, match=r"1\.jpg holds more than 5000000 bytes"):
-        FairFace().split("test")
+    data = FairFace()
+    assert named(data.split("test")) == ["val/1.jpg"]
+    assert told(data) == {("picture that cannot be read", "left out", "val/2.jpg")}
 
 
 def test_bytes_that_changed_within_the_zip_are_noticed(root):
-    home = write(root, numbered(2, 1))
+    home = write(root, numbered(2, 2))
     path = home / "fairface_64_q92.zip"
     content = bytearray(path.read_bytes())
     content[content.rindex(jpeg(10_001)) + 2000] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"'val/1\.jpg' is damaged"):
+    data = FairFace()
+    assert named(data.split("test")) == ["val/2.jpg"]
+    (finding,) = [f for f in data.findings if f.effect == "left out"]
+    assert "val/1.jpg' does not agree with its checksum" in finding.told
+
+
+def test_a_split_of_which_no_picture_can_be_read_is_an_error(root):
+    write(root, numbered(2, 0) | {"val/1.jpg": b""})
+    with pytest.raises(DataError, match="no picture of the test split can be read"):
         FairFace().split("test")
 
 
@@ -286,7 +299,8 @@ def test_an_unpacked_folder_reads_as_the_zip_does(root, monkeypatch):
 
 def test_pictures_that_no_label_knows_are_an_error(root):
     home = write(root, numbered(2, 1))
-    (home / "fairface_label_val_subset.csv").write_text(HEADER)
+    for part in ("train", "val"):
+        (home / f"fairface_label_{part}_subset.csv").write_text(HEADER)
     with pytest.raises(DataError, match="no picture of"):
         FairFace().split("test")
 
@@ -322,14 +336,13 @@ FOUND = [Path(p) for p in REAL if (Path(p) / "fairface" / "fairface_64_q92.zip")
 def test_the_real_files_have_their_published_counts(monkeypatch):
     monkeypatch.setenv("LVMBENCH_DATA", str(FOUND[0]))
     data = FairFace()
-    labels = torch.tensor([p.labels for p in data._pictures["test"]])
+    album = data.album
+    labels = torch.from_numpy(album.labels[album.order("test")])
     assert int(labels[:, 0].sum()) == 2633
     assert torch.bincount(labels[:, 2].long()).tolist() == [89, 628, 544, 1507, 1074, 603, 358, 145, 52]
     assert torch.bincount(labels[:, 3].long()).tolist() == [962, 726, 715, 725, 664, 681, 527]
-    kept = {p.name for part in ("train", "val") for p in data._pictures[part]}
-    assert len(kept) == 20_000 - 19
-    assert not kept & {"train/9213.jpg", "train/6629.jpg", "train/1674.jpg", "train/17965.jpg"}
-    test = data.split("test", 200)
-    assert (test.images.float().mean((0, 2, 3)) / 255).tolist() == pytest.approx(
-        [0.482, 0.358, 0.305], abs=0.03
-    )
+    assert len(album.order("train")) + len(album.order("val")) == 20_000 - 19
+    counts = Counter((finding.what.partition(",")[0], finding.effect) for finding in data.findings)
+    assert counts["row without a picture", "left out"] == 20_000
+    assert sum(n for (what, _), n in counts.items() if what.startswith("copy")) == 20
+    assert sum("disagree" in finding.told for finding in data.findings) == 6
