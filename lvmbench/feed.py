@@ -50,7 +50,7 @@ class Resident:
 
     def __init__(self, split: Split, device: torch.device) -> None:
         self.device = device
-        self.first = _on(split, device)
+        self.first = on(split, device)
 
     def batches(self, rows: Rows) -> Batches:
         """Yield the pictures and labels of each batch of rows, on the device: uint8 [B, C, H, W], [B, A]."""
@@ -64,8 +64,8 @@ class Streamed:
     def __init__(self, split: Split, device: torch.device) -> None:
         self.device = torch.device("cpu")
         self.split, self.target = split, device
-        fit = int(_room(device) // max(1, split.images[:1].numel()))
-        self.first = _on(split.head(max(1, min(fit, len(split)))), device)
+        fit = min(len(split), _room(device) / max(1, split.images[:1].numel()))
+        self.first = on(split.head(max(1, int(fit))), device)
 
     def batches(self, rows: Rows) -> Batches:
         """Yield pictures and labels of each batch of rows, on the device that trains: uint8 [B, C, H, W], [B, A]."""
@@ -91,5 +91,6 @@ class Streamed:
         return images.to(self.target, non_blocking=True), labels.to(self.target, non_blocking=True)
 
 
-def _on(split: Split, device: torch.device) -> Split:
+def on(split: Split, device: torch.device | str) -> Split:
+    """Return a split whose pictures and labels lie on a device."""
     return replace(split, images=split.images.to(device), labels=split.labels.to(device))

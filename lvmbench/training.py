@@ -21,7 +21,7 @@ from lvmbench.api import Budget
 from lvmbench.data import Schema, Split
 from lvmbench.descent import DECAY, WARM_UP, Descent, Terms, broken, objective, told, total
 from lvmbench.errors import TrainingError
-from lvmbench.feed import feed
+from lvmbench.feed import feed, on
 from lvmbench.pixels import observe
 from lvmbench.protocols import Batch, FitsItself
 from lvmbench.randomness import noise, stream
@@ -141,7 +141,7 @@ class _Run:
         self.model, self.rows, self.schema, self.seed = model, len(train), schema, seed
         self.budget: Budget = model.own_budget(budget) if hasattr(model, "own_budget") else budget
         self.feed = feed(train, device)
-        self.val = feed(val.head(max(LOOK_ROWS, self.budget.images // LOOK_COST)), device).first
+        self.val = on(val.head(max(LOOK_ROWS, self.budget.images // LOOK_COST)), device)
         self.curve: list[tuple[int, float]] = []
         if hasattr(model, "start"):
             model.start(self.feed.first)
