@@ -13,7 +13,7 @@ from lvmbench.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from lvmbench.api import Budget, Entry, Estimate, Metric, Record, Score, Section, Value, metric
-    from lvmbench.cache import Made, Remark, cache_dir, cached, kept
+    from lvmbench.cache import cache_dir, cached, kept
     from lvmbench.data import Attribute, Dataset, Finding, Schema, Split
     from lvmbench.errors import (
         DataError,
@@ -33,13 +33,14 @@ if TYPE_CHECKING:
     from lvmbench.report import table
     from lvmbench.runner import Results, load, run
     from lvmbench.scoring import score
+    from lvmbench.shelf import Made, Remark
     from lvmbench.statistics import holm
     from lvmbench.training import History, build, fit
     from lvmbench.vae import VAE, Autoencoder, diagonal
 
 _HOME = {
     "lvmbench.api": ("Budget", "Entry", "Estimate", "Metric", "Record", "Score", "Section", "Value", "metric"),
-    "lvmbench.cache": ("Made", "Remark", "cache_dir", "cached", "kept"),
+    "lvmbench.cache": ("cache_dir", "cached", "kept"),
     "lvmbench.data": ("Attribute", "Dataset", "Finding", "Schema", "Split"),
     "lvmbench.errors": (
         "DataError", "LvmbenchError", "NotApplicable", "PluginError", "StoreError", "TrainingError", "UsageError",
@@ -55,6 +56,7 @@ _HOME = {
     "lvmbench.runner": ("Results", "load", "run"),
     "lvmbench.scoring": ("score",),
     "lvmbench.pixels": ("bits_per_dim", "expected", "gaussian", "likelihood", "mean_picture", "observe"),
+    "lvmbench.shelf": ("Made", "Remark"),
     "lvmbench.statistics": ("holm",),
     "lvmbench.training": ("History", "build", "fit"),
     "lvmbench.vae": ("Autoencoder", "VAE", "diagonal"),

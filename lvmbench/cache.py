@@ -1,18 +1,8 @@
-"""Pictures on disk: made once, mapped into memory by every process after that.
-
-<name>.pictures   uint8 pictures, one after another in the order of their places; only ever added to
-<name>.json       how many places were seen, and which of them have a picture: written after the pictures, atomically
-<name>.lock       held by the process that adds
-
-A process that is killed leaves what its last state tells; the next goes on from there. A name stands for a
-content: who makes other pictures, or makes them in another way, takes another name.
-"""
+"""Pictures on disk: made once, mapped into memory by every process after that."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
 import time
 from collections import deque
@@ -20,41 +10,24 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from io import FileIO
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from lvmbench.data import Effect
 from lvmbench.environment import cores
+from lvmbench.shelf import Bytes, Made, Places, Remark, Shelf, State, write
 
-Bytes: TypeAlias = "NDArray[np.uint8]"
-Places: TypeAlias = "NDArray[np.int64]"
-Remark = tuple[int, str, Effect, str]  # a place; what it is, what was done, and more
-Make = Callable[[Places], "Made"]
+Make = Callable[[Places], Made]
 Heard = Callable[[int, int], None]
+Sound = Callable[[State], bool]
 
-FORMAT = 1
 PROBES = 16  # pictures made again to see whether a file still holds what its name says
 CHUNK = 256  # pictures made in one go
 SAVE_EVERY = 2.0  # seconds of work that a kill may cost
 
-Sound = Callable[["_State"], bool]
-
 _watcher: ContextVar[Heard | None] = ContextVar("watcher", default=None)
-
-
-@dataclass(frozen=True)
-class Made:
-    """What came of some places: pictures uint8 [S, C, H, W], the places that gave one [S], remarks on any of them."""
-
-    pictures: Bytes
-    places: Places
-    remarks: Sequence[Remark] = ()
 
 
 @dataclass(frozen=True)
@@ -68,35 +41,6 @@ class Kept:
     places: Places
     remarks: tuple[Remark, ...]
     trouble: str = ""
-
-
-@dataclass(frozen=True)
-class _State:
-    """What stands in a file: of the places seen, all but those left out."""
-
-    shape: tuple[int, ...] = ()
-    seen: int = 0
-    left: tuple[int, ...] = ()
-    remarks: tuple[Remark, ...] = ()
-
-    @property
-    def count(self) -> int:
-        return self.seen - len(self.left)
-
-    @property
-    def places(self) -> Places:
-        return np.setdiff1d(np.arange(self.seen), np.array(self.left, dtype=np.int64), assume_unique=True)
-
-    def after(self, asked: Places, made: Made) -> _State:
-        """Return the state once these places have been seen too."""
-        left = np.setdiff1d(asked, made.places, assume_unique=True).tolist()
-        shape = made.pictures.shape[1:] if len(made.places) else self.shape
-        return _State(
-            shape,
-            self.seen + len(asked),
-            (*self.left, *left),
-            (*self.remarks, *map(tuple, made.remarks)),  # type: ignore[arg-type]
-        )
 
 
 def cache_dir() -> Path:
@@ -133,10 +77,10 @@ def kept(
     the cache holds is mapped, after ``probes`` of it were made again and compared; what it lacks is added to it. One
     process makes, others wait. Where the folder cannot be written, pictures are held in memory.
     """
-    shelf = _Shelf(cache_dir() / name)
+    shelf = Shelf(cache_dir() / name)
     threads = cores() if parallel else 1
 
-    def sound(state: _State) -> bool:
+    def sound(state: State) -> bool:
         return _is_sound(shelf, state, make, rounding, probes)
 
     state, trouble = shelf.state(), ""
@@ -163,89 +107,27 @@ def watching(heard: Heard) -> Iterator[None]:
         _watcher.reset(token)
 
 
-def _has(state: _State, count: int, total: int) -> bool:
+def _has(state: State, count: int, total: int) -> bool:
     return state.count >= count or state.seen >= total
 
 
-def _view(state: _State, pictures: Bytes, count: int, trouble: str = "") -> Kept:
+def _view(state: State, pictures: Bytes, count: int, trouble: str = "") -> Kept:
     places = state.places[:count]
     end = places[-1] + 1 if len(places) == count and count else state.seen
     remarks = tuple(remark for remark in state.remarks if remark[0] < end)
     return Kept(torch.from_numpy(pictures[: len(places)]), places, remarks, trouble)
 
 
-class _Shelf:
-    """The files of a name."""
-
-    def __init__(self, base: Path) -> None:
-        self.file, self.told, self.lock = (
-            base.with_name(base.name + suffix) for suffix in (".pictures", ".json", ".lock")
-        )
-
-    def state(self) -> _State | None:
-        """Return what stands in the file, None where nothing does or nothing that can be read."""
-        try:
-            raw = json.loads(self.told.read_text())
-            if raw.pop("format") != FORMAT:
-                return None
-            remarks = tuple((int(p), str(w), e, str(t)) for p, w, e, t in raw["remarks"])
-            left = tuple(int(place) for place in raw["left"])
-            found = _State(tuple(int(side) for side in raw["shape"]), int(raw["seen"]), left, remarks)
-            whole = self.file.stat().st_size >= found.count * _size(found.shape)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
-        return found if whole and len(found.shape) == 3 and found.count > 0 else None
-
-    def sound_state(self, sound: Sound) -> _State:
-        """Return what stands in the file as far as it is sound."""
-        state = self.state()
-        return state if state is not None and sound(state) else _State()
-
-    def mapped(self, state: _State) -> Bytes:
-        """Return the file mapped copy-on-write, which torch takes without a warning."""
-        shape = (state.count, *state.shape)
-        if not state.count:  # nothing cannot be mapped
-            return np.empty((0, *(state.shape or (1, 1, 1))), dtype=np.uint8)
-        return np.memmap(self.file, dtype=np.uint8, mode="c", shape=shape)
-
-    @contextlib.contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Hold the files for this process; another's turn is waited for."""
-        self.lock.parent.mkdir(parents=True, exist_ok=True)
-        with self.lock.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-    def save(self, file: FileIO, state: _State) -> None:
-        """Let the pictures reach the disk, then tell of them."""
-        os.fsync(file.fileno())
-        raw = {"format": FORMAT, "shape": state.shape, "seen": state.seen, "left": state.left}
-        temporary = self.told.with_name(f".{self.told.name}")
-        try:
-            temporary.write_text(json.dumps({**raw, "remarks": state.remarks}))
-            temporary.replace(self.told)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _size(shape: Sequence[int]) -> int:
-    return int(np.prod(shape, dtype=np.int64))
-
-
-def _grown(shelf: _Shelf, sound: Sound, count: int, total: int, make: Make, threads: int) -> _State:
+def _grown(shelf: Shelf, sound: Sound, count: int, total: int, make: Make, threads: int) -> State:
     """Add pictures to a file until it has enough of them, and return its state."""
     with shelf.claimed():
-        state = shelf.sound_state(sound)
-        if not state.count:
-            shelf.file.unlink(missing_ok=True)  # another process may have mapped it
-        with shelf.file.open("r+b" if state.count else "xb", buffering=0) as file:
-            file.truncate(state.count * _size(state.shape))
-            file.seek(0, os.SEEK_END)
+        state = _sound_state(shelf, sound)
+        with shelf.opened(state) as file:
             saved = time.monotonic()
             try:
-                for asked, made in _until(state, count, total, make, threads):
-                    _write(file, made.pictures)
-                    state = state.after(asked, made)
+                for made, after in _until(state, count, total, make, threads):
+                    write(file, made.pictures)
+                    state = after
                     if time.monotonic() - saved > SAVE_EVERY:
                         shelf.save(file, state)
                         saved = time.monotonic()
@@ -254,32 +136,30 @@ def _grown(shelf: _Shelf, sound: Sound, count: int, total: int, make: Make, thre
     return state
 
 
-def _write(file: FileIO, pictures: Bytes) -> None:
-    """Write all of some pictures: a disk that fills takes a part before it refuses."""
-    rest = np.ascontiguousarray(pictures).reshape(-1).data
-    while rest:
-        rest = rest[file.write(rest) :]
-
-
-def _in_memory(shelf: _Shelf, sound: Sound, count: int, total: int, make: Make, threads: int) -> Kept:
+def _in_memory(shelf: Shelf, sound: Sound, count: int, total: int, make: Make, threads: int) -> Kept:
     """Return pictures that no file keeps, but for those that one does."""
-    state = shelf.sound_state(sound)
+    state = _sound_state(shelf, sound)
     parts = [shelf.mapped(state)]
-    for asked, made in _until(state, count, total, make, threads):
+    for made, after in _until(state, count, total, make, threads):
         parts.append(made.pictures)
-        state = state.after(asked, made)
+        state = after
     return _view(state, np.concatenate([part for part in parts if len(part)] or parts), count)
 
 
-def _until(state: _State, count: int, total: int, make: Make, threads: int) -> Iterator[tuple[Places, Made]]:
-    """Yield places and what came of them, in order, until there are enough pictures or no more places."""
+def _sound_state(shelf: Shelf, sound: Sound) -> State:
+    state = shelf.state()
+    return state if state is not None and sound(state) else State()
+
+
+def _until(state: State, count: int, total: int, make: Make, threads: int) -> Iterator[tuple[Made, State]]:
+    """Yield what came of places, in order, and the state after it, until there is enough or no more place."""
     heard, begun = _watcher.get(), state.count
     while not _has(state, count, total):
         end = min(total, state.seen + count - state.count)
         chunks = [np.arange(i, min(i + CHUNK, end)) for i in range(state.seen, end, CHUNK)]
         for asked, made in zip(chunks, _each(make, chunks, threads), strict=True):
-            yield asked, made
             state = state.after(asked, made)
+            yield made, state
             if heard is not None:
                 heard(state.count - begun, count - begun)
 
@@ -302,8 +182,10 @@ def _each(make: Make, chunks: Sequence[Places], threads: int) -> Iterator[Made]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _is_sound(shelf: _Shelf, state: _State, make: Make, rounding: int, probes: int) -> bool:
-    """Return whether some pictures of a file are what is made of their places now."""
+def _is_sound(shelf: Shelf, state: State, make: Make, rounding: int, probes: int) -> bool:
+    """Return whether some chunks of a file have their checksums, and some pictures are what is made of them now."""
+    if not shelf.agrees(state):
+        return False
     if not probes:
         return True
     chosen = np.unique(np.linspace(0, state.count - 1, probes).astype(np.int64))

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from lvmbench import cache
-from lvmbench.cache import CHUNK, PROBES, Made, cache_dir, cached, kept, watching
+from lvmbench import cache, shelf
+from lvmbench.cache import CHUNK, PROBES, cache_dir, cached, kept, watching
+from lvmbench.shelf import Made
 
 SHAPE = (3, 4, 4)
 TOTAL = 3 * CHUNK
@@ -202,7 +203,7 @@ def test_a_folder_that_cannot_be_made_costs_only_the_work(folder):
 
 
 def test_a_disk_that_fills_costs_only_the_work_and_is_told(folder, monkeypatch):
-    write, written = cache._write, []
+    write, written = cache.write, []
 
     def full(file, pictures):
         if len(written) == 1:
@@ -211,7 +212,7 @@ def test_a_disk_that_fills_costs_only_the_work_and_is_told(folder, monkeypatch):
         written.append(len(pictures))
         write(file, pictures)
 
-    monkeypatch.setattr(cache, "_write", full)
+    monkeypatch.setattr(cache, "write", full)
     found = kept("set/train", 600, TOTAL, Reader())
     assert holds(found, 600)
     assert "train.pictures: cannot be written (No space left on device)" in found.trouble
@@ -233,7 +234,7 @@ def test_a_write_that_takes_a_part_is_finished(tmp_path):
 
     file = Slow()
     pictures = Renderer()(np.arange(3)).numpy()
-    cache._write(file, pictures)
+    cache.write(file, pictures)
     assert file.content == pictures.tobytes()
 
 
@@ -244,7 +245,7 @@ def test_nothing_temporary_is_left(folder):
 
 def test_a_state_is_told_only_once_its_pictures_have_reached_the_disk(folder, monkeypatch):
     seen = []
-    monkeypatch.setattr(cache.os, "fsync", lambda handle: seen.append((folder / "train.json").exists()))
+    monkeypatch.setattr(shelf.os, "fsync", lambda handle: seen.append((folder / "train.json").exists()))
     ask(folder)
     assert seen[0] is False
 
@@ -274,11 +275,27 @@ def test_the_cache_lies_in_the_users_cache_folder_by_default(monkeypatch, tmp_pa
     assert cache_dir() == tmp_path / ".cache" / "lvmbench"
 
 
+def test_a_picture_that_changed_on_the_disk_is_noticed_without_making_one(folder):
+    kept("set/train", 300, 300, Reader(), probes=0)
+    path = folder / "train.pictures"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    again = Reader()
+    found = kept("set/train", 200, 300, again, probes=0)
+    assert "made again" in found.trouble
+    assert holds(found, 200)
+
+
 def test_what_two_machines_round_apart_is_the_same_picture(folder):
     ask(folder)
-    path = folder / "train.pictures"
-    path.write_bytes((np.frombuffer(path.read_bytes(), np.uint8) + 1).tobytes())
-    near = Renderer()
-    cached("set/train", 300, near, rounding=1)
-    assert near.drawn == PROBES
-    assert ask(folder) > 300
+
+    def brighter(places):
+        asked.extend(places.tolist())
+        return Renderer()(places) + 1
+
+    asked = []
+    cached("set/train", 300, brighter, rounding=1)
+    assert len(asked) == PROBES
+    cached("set/train", 300, brighter)
+    assert len(asked) > 300
