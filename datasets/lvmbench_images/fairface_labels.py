@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from lvmbench import Attribute, DataError
+from lvmbench import DataError
+from lvmbench_images import registry
 
 AGES = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70")
 GENDERS = ("Female", "Male")
@@ -15,12 +16,12 @@ RACES = ("White", "Black", "Latino_Hispanic", "East Asian", "Southeast Asian", "
 MANGLED = {"03-Sep": "3-9", "Oct-19": "10-19"}  # what a spreadsheet makes of two of the ages
 YOUNG = AGES.index("40-49")  # people below this bin
 
-SOURCE, NOTE = "annotators", "an impression of appearance"
+SOURCE = "annotators"
 ATTRIBUTES = (
-    Attribute("Male", "binary", source=SOURCE, note=NOTE),
-    Attribute("Young", "binary", source=SOURCE, note="younger than 40, from the age bin"),
-    Attribute("age", "ordinal", AGES, source=SOURCE, note=NOTE),
-    Attribute("race", "categorical", RACES, source=SOURCE, note=NOTE),
+    registry.male(SOURCE),
+    registry.young(SOURCE, "younger than 40, from the age bin"),
+    registry.age(SOURCE, AGES),
+    registry.race(SOURCE, RACES),
 )
 
 Row = tuple[float, ...]
