@@ -78,7 +78,7 @@ def _decoded(content: bytes, frame: Frame) -> tuple[Bytes, list[str]]:
     if "turned as its EXIF says" in remarks:
         picture = ImageOps.exif_transpose(picture)
     picture = _converted(picture, frame)
-    box = _box(frame, picture.width, picture.height)
+    picture, box = _cut(picture, _box(frame, picture.width, picture.height))
     if picture.size != (frame.size, frame.size) or box != (0, 0, *picture.size):
         picture = picture.resize((frame.size, frame.size), frame.filter, box=box)
     pixels = np.asarray(picture)
@@ -139,3 +139,11 @@ def _box(frame: Frame, width: int, height: int) -> Box:
         raise DataError(f"{width} × {height} pixels, where {wide} × {high} or a scaled copy is needed")
     left, top, right, bottom = frame.cut
     return left * width / wide, top * height / high, right * width / wide, bottom * height / high
+
+
+def _cut(picture: Image.Image, box: Box) -> tuple[Image.Image, Box]:
+    """Return the part of a picture that a box touches, and the box in it: a filter is not to reach beyond."""
+    left, top, right, bottom = box
+    x, y = math.floor(left), math.floor(top)
+    part = picture.crop((x, y, math.ceil(right), math.ceil(bottom)))
+    return part, (left - x, top - y, right - x, bottom - y)
