@@ -50,6 +50,10 @@ class Archive(Protocol):
         """Tell the state of the files without reading them: their names, sizes and times."""
         ...
 
+    def names(self) -> list[str]:
+        """Return the names of the picture files in their order, without reading any."""
+        ...
+
     def members(self) -> list[Member]:
         """Return the picture files, in the order of their names."""
         ...
@@ -87,6 +91,10 @@ class Zip:
         except OSError as error:
             raise DataError(f"{self.path} cannot be read ({error.strerror}).") from error
         return f"{self.path.resolve()} {found.st_size} {found.st_mtime_ns}"
+
+    def names(self) -> list[str]:
+        """Return the names of the pictures, in their order."""
+        return sorted(self._infos)
 
     def members(self) -> list[Member]:
         """Return the pictures from the central directory: nothing is decompressed."""
@@ -176,9 +184,13 @@ class Folder:
         lines = (f"{name} {found.st_size} {found.st_mtime_ns}" for name, found in sorted(self._files.items()))
         return "\n".join([str(self.path.resolve()), *lines])
 
+    def names(self) -> list[str]:
+        """Return the names of the pictures, in their order."""
+        return sorted(self._files)
+
     def members(self) -> list[Member]:
         """Return the pictures below the folder; each is read once for its checksum, whole or not at all."""
-        names = sorted(self._files)
+        names = self.names()
         with ThreadPoolExecutor() as pool:
             crcs = list(pool.map(self._crc, names))
         return [Member(name, self._files[name].st_size, crc) for name, crc in zip(names, crcs, strict=True)]

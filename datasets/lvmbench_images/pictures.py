@@ -60,6 +60,10 @@ class PictureSet(ABC):
     def table(self, pictures: Archive, tables: Sequence[Path]) -> Table:
         """Return what the files say of the pictures."""
 
+    def opened(self, pictures: Path) -> Archive:
+        """Return what lists and reads the pictures."""
+        return archive(pictures)
+
     @property
     def schema(self) -> Schema:
         """Return the shape of a picture, the family of its pixels, the attributes."""
@@ -105,8 +109,7 @@ class PictureSet(ABC):
     @cached_property
     def album(self) -> Album:
         """The pictures and what is said of them, read once and remembered until a file changes."""
-        pictures, *tables = self.locate()
-        files = archive(pictures)
+        files, tables = self._files, self.locate()[1:]
         times = [f"{path.resolve()} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in tables]
 
         def read() -> Album:
@@ -116,7 +119,7 @@ class PictureSet(ABC):
 
     @cached_property
     def _files(self) -> Archive:
-        return archive(self.locate()[0])
+        return self.opened(self.locate()[0])
 
     def _made(self, order: NDArray[np.int64], places: NDArray[np.int64]) -> Made:
         """Return the decoded pictures of some places of a split, without those that cannot be read."""
