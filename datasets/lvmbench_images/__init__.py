@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import lvmbench
 
+CELEBA = (
+    "photographs of celebrities with 40 labels, cut and sized as asked (research only, not to be passed on)"
+)
 FAIRFACE = "photographs of faces with annotators' impressions of gender, age and race (CC BY 4.0)"
 MNIST = "handwritten digits, 28×28, binarised anew at each look (CC BY-SA 3.0)"
+UTKFACE = "photographs of faces with age, gender and race in their names (research only)"
 
 
 @lvmbench.hookimpl
 def lvmbench_datasets() -> dict[str, lvmbench.Entry]:
     """Return the readers by name, each imported when it is first asked for."""
     return {
+        "celeba": lvmbench.Entry("lvmbench_images.celeba:CelebA", summary=CELEBA),
         "fairface": lvmbench.Entry("lvmbench_images.fairface:FairFace", summary=FAIRFACE),
         "mnist": lvmbench.Entry("lvmbench_images.mnist:MNIST", summary=MNIST),
+        "utkface": lvmbench.Entry("lvmbench_images.utkface:UTKFace", summary=UTKFACE),
     }
