@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lvmbench import Attribute, DataError, Finding
 from lvmbench_images import registry
@@ -62,7 +63,7 @@ def read_labels(path: Path) -> tuple[Listing, Labels, list[Finding]]:
     return listing, labels, list(_remarks(listing))
 
 
-def _check(listing: Listing, raw: np.ndarray[tuple[int, int], np.dtype[np.int32]]) -> None:
+def _check(listing: Listing, raw: NDArray[np.int32]) -> None:
     """Refuse labels that are neither -1 and 1 nor 0 and 1."""
     low = -1 if (raw == -1).any() else 0
     wrong = (raw != low) & (raw != 1)
@@ -73,7 +74,7 @@ def _check(listing: Listing, raw: np.ndarray[tuple[int, int], np.dtype[np.int32]
         )
 
 
-def _hair(has: np.ndarray[tuple[int, int], np.dtype[np.bool_]]) -> Labels:
+def _hair(has: NDArray[np.bool_]) -> Labels:
     """Return the class of the hair, NaN where not exactly one is set: labels [M, 40] -> [M]."""
     colors = has[:, [NAMES.index(f"{color.capitalize()}_Hair") for color in HAIR.classes]]
     one = (colors.sum(1) == 1) & ~has[:, NAMES.index("Bald")]

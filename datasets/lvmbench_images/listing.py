@@ -97,7 +97,6 @@ def _parsed(
             dtype={0: str, **dict.fromkeys(range(1, width), np.int32)},
             index_col=False,
             na_filter=False,
-            skipinitialspace=True,
         )
     except ValueError as error:  # of pandas' parser too; it does not always know the line
         raise next(_wrong(path, rows, separator, width), DataError(f"{path}: {error}. {REMEDY}")) from error

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import re
 import shutil
 import zipfile
 
@@ -11,7 +12,7 @@ from PIL import Image
 from lvmbench import DataError, UsageError
 from lvmbench.options import resolve
 from lvmbench.testing import check_dataset
-from lvmbench_images import celeba_labels, lvmbench_datasets
+from lvmbench_images import celeba_labels, listing, lvmbench_datasets
 from lvmbench_images.celeba import CelebA, official
 from lvmbench_images.celeba_labels import read_labels
 
@@ -122,7 +123,9 @@ def test_a_row_is_the_number_of_the_picture_and_shows_its_file(home):
         ("list_attr_celeba.txt", "\ufeff" + text()),
         ("list_attr_celeba.txt", text() + "\r\n\r\n"),
         ("list_attr_celeba.txt", text().replace(" \r\n", "\r\n", 1).replace("  ", " ")),
+        ("list_attr_celeba.txt", text().replace("\r\n0", "\r\n  0")),
         ("list_attr_celeba.csv", table()),
+        ("list_attr_celeba.csv", re.sub(r"[^,\n]+", r'"\g<0>"', table())),
         ("list_attr_celeba.csv", "\ufeff" + table().replace("\n", "\r\n")),
         ("list_attr_celeba.csv", table(comma=";")),
         ("list_attr_celeba.csv", table().replace("image_id", "").replace("-1", "0")),
@@ -133,8 +136,8 @@ def test_every_form_of_the_list_reads_as_the_official_one(tmp_path, name, conten
     (tmp_path / "official.txt").write_bytes(text().encode())
     (tmp_path / name).write_bytes(content.encode())
     expected, labels, _ = read_labels(tmp_path / "official.txt")
-    listing, again, findings = read_labels(tmp_path / name)
-    assert listing.names == expected.names == [f"{n:06d}.jpg" for n in ALL]
+    found, again, findings = read_labels(tmp_path / name)
+    assert found.names == expected.names == [f"{n:06d}.jpg" for n in ALL]
     assert np.array_equal(labels, again, equal_nan=True)
     assert labels[:, :40].tolist() == [has(number) for number in ALL]
     assert findings == []
@@ -226,6 +229,21 @@ def test_a_file_that_is_no_list_is_refused(tmp_path, content):
         read_labels(path)
 
 
+def test_a_quotation_mark_that_spans_lines_loses_no_row(tmp_path):
+    path = tmp_path / "list_attr_celeba.csv"
+    path.write_text(table().replace("000001.jpg", '"000001.jpg').replace("000002.jpg", '000002.jpg"'))
+    with pytest.raises(DataError, match="quotation mark"):
+        read_labels(path)
+
+
+def test_a_list_of_absurd_size_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "list_attr_celeba.txt"
+    path.write_text(text())
+    monkeypatch.setattr(listing, "MAX_BYTES", 1000)
+    with pytest.raises(DataError, match="more than 1,000 bytes"):
+        read_labels(path)
+
+
 def test_a_list_that_is_cut_off_is_told_by_its_count(home):
     path = home / "list_attr_celeba.txt"
     path.write_bytes(b"\r\n".join(path.read_bytes().split(b"\r\n")[:-2]))
@@ -254,8 +272,8 @@ def test_a_whole_list_is_compared_with_the_official_one_with_and_without_its_fir
     path = tmp_path / "list_attr_celeba.txt"
     whole(path)
     own = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    listing, labels, (told,) = read_labels(path)
-    assert (listing.names[-1], labels.shape) == ("202599.jpg", (202_599, 41))
+    found, labels, (told,) = read_labels(path)
+    assert (found.names[-1], labels.shape) == ("202599.jpg", (202_599, 41))
     assert told.effect == "noted"
     assert own in told.told
     assert "75e246fa4810816ffd6ee81facbd244c" in told.told
@@ -357,13 +375,15 @@ def test_where_identities_are_known_whole_people_are_drawn(root):
 
 def test_a_picture_without_an_identity_is_a_person_of_its_own_and_told(home):
     (home / "Anno").mkdir()
-    (home / "Anno" / "identity_CelebA.txt").write_text("".join(f"{n:06d}.jpg 7\n" for n in ALL if n != 5))
+    (home / "Anno" / "identity_CelebA.txt").write_text(
+        "".join(f"{n:06d}.jpg 7\n" for n in ALL if n not in (5, 6))
+    )
     data = CelebA()
     split = data.split("train")
     groups = dict(zip(split.rows.tolist(), split.groups.tolist(), strict=True))
-    assert len(set(groups.values())) == 2
-    assert [n for n in groups if groups[n] == groups[5]] == [5]
-    assert "000005.jpg" in found(data)["picture without an identity", "noted"].where
+    assert len(set(groups.values())) == 3
+    assert [[n for n in groups if groups[n] == groups[alone]] for alone in (5, 6)] == [[5], [6]]
+    assert "000006.jpg" in found(data)["picture without an identity", "noted"].where
 
 
 def test_zip_and_folders_however_nested_are_the_same_data(home):
@@ -439,6 +459,15 @@ def test_a_halved_copy_gives_nearly_the_same_picture(home):
     apart = (halved.images.float() - original.images.float()).abs().mean()
     shifted = (CelebA().split("test").images.float() - original.images.float()).abs().mean()
     assert apart < 2.5 < shifted  # five pixels are seen
+
+
+def test_of_a_halved_copy_half_the_box_is_cut(home):
+    pack(home / "img_align_celeba.zip", ALL, size=(89, 109))
+    split = CelebA().split("test", 1)
+    file = Image.open(io.BytesIO(jpeg(int(split.rows), (89, 109))))
+    expected = file.resize((64, 64), Image.Resampling.BILINEAR, box=(7.5, 17.5, 81.5, 91.5))
+    inside = np.s_[2:-2, 2:-2]  # Pillow's own box lets its filter reach beyond
+    assert (split.images[0].permute(1, 2, 0).numpy()[inside] == np.asarray(expected)[inside]).all()
 
 
 def test_a_picture_of_another_shape_is_left_out_and_told(home):

@@ -52,6 +52,7 @@ def test_a_column_that_says_who_is_a_man_becomes_male_with_men_as_one(name, cell
         ("gender", ["yes", "no", "yes"], [1, 0, 1]),
         ("gender", ["male", "female", "other", "other"], [1, 0, 2, 2]),
         ("gender", ["male", "boy", "boy"], [1, 0, 0]),
+        ("gender", ["male", "m", "male"], [1, 0, 1]),
         ("size", ["m", "f", "m"], [1, 0, 1]),
         ("partner", ["male", "female", "male"], [1, 0, 1]),
         ("tomale", ["yes", "no", "no"], [1, 0, 0]),
