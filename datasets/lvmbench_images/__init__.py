@@ -1,4 +1,4 @@
-"""Readers of real pictures. Nothing is downloaded: an error says where to get the files and how."""
+"""Readers of real pictures. Without --download an error says where to get the files that are missing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ CELEBA = (
     "photographs of celebrities with 40 labels, cut and sized as asked (research only, not to be passed on)"
 )
 FAIRFACE = "photographs of faces with annotators' impressions of gender, age and race (CC BY 4.0)"
+FASHION_MNIST = "garments, 28×28, in grey levels (MIT)"
 MNIST = "handwritten digits, 28×28, binarised anew at each look (CC BY-SA 3.0)"
 UTKFACE = "photographs of faces with age, gender and race in their names (research only)"
 
@@ -18,6 +19,7 @@ def lvmbench_datasets() -> dict[str, lvmbench.Entry]:
     return {
         "celeba": lvmbench.Entry("lvmbench_images.celeba:CelebA", summary=CELEBA),
         "fairface": lvmbench.Entry("lvmbench_images.fairface:FairFace", summary=FAIRFACE),
+        "fashion-mnist": lvmbench.Entry("lvmbench_images.mnist:FashionMNIST", summary=FASHION_MNIST),
         "mnist": lvmbench.Entry("lvmbench_images.mnist:MNIST", summary=MNIST),
         "utkface": lvmbench.Entry("lvmbench_images.utkface:UTKFace", summary=UTKFACE),
     }

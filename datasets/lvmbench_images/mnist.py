@@ -1,39 +1,98 @@
-"""MNIST: handwritten digits (LeCun, Cortes & Burges), read from the idx files as they are published."""
+"""MNIST (LeCun, Cortes & Burges) and Fashion-MNIST (Xiao, Rasul & Vollgraf 2017), read from the published idx files."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import math
-import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from io import BufferedIOBase
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
 from annotated_types import Ge, Le
-from numpy.typing import NDArray
 
 from lvmbench import Attribute, DataError, Schema, Split
-from lvmbench_images.places import find
+from lvmbench_images.fetch import HINT, Published, provide
+from lvmbench_images.idx import Bytes, read_idx
+from lvmbench_images.order import lasting_order
+from lvmbench_images.places import OPTION, find
 
-Bytes = NDArray[np.uint8]
 Part = Literal["train", "t10k"]
 SplitName = Literal["train", "val", "test"]
 
 VERSION = 1  # of what this reader makes of the files
 SIDE = 28
-MAX_COUNT = 100_000  # items in a file: MNIST has 60,000, a gzip bomb claims more
 FIRST: dict[Part, int] = {"train": 0, "t10k": 1_000_000}  # added to a place in a file to give its row
-PLACES = ("", "MNIST/raw/")  # the second is where torchvision keeps the files
-REMEDY = (
-    "Get it from https://ossci-datasets.s3.amazonaws.com/mnist/ (licence CC BY-SA 3.0, as commonly stated) and "
-    "name its folder by --data-root or LVMBENCH_DATA."
+FILES = tuple(f"{part}-{what}" for part in FIRST for what in ("images-idx3-ubyte", "labels-idx1-ubyte"))
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where one of the sets comes from: its folder, its folder in torchvision, its addresses, md5 of each .gz.
+
+    ``first`` are the labels of the first training pictures: the files of all sets bear the same names.
+    """
+
+    title: str
+    folder: str
+    elsewhere: str
+    licence: str
+    urls: tuple[str, ...]
+    md5: tuple[str, ...]
+    first: tuple[int, ...]
+
+    @property
+    def remedy(self) -> str:
+        """Tell where to get the files."""
+        return f"Get it from {self.urls[0]} (licence {self.licence}) {OPTION} {HINT}"
+
+    def names(self, file: str) -> list[str]:
+        """Return the names under which a file may lie."""
+        return [f"{place}{file}{ending}" for place in ("", self.elsewhere) for ending in ("", ".gz")]
+
+    def published(self, file: str) -> Published:
+        """Return where a file is fetched from."""
+        name = f"{file}.gz"
+        return Published(name, tuple(url + name for url in self.urls), f"md5:{self.md5[FILES.index(file)]}")
+
+
+DIGITS = Origin(
+    "MNIST",
+    "mnist",
+    "MNIST/raw/",
+    "CC BY-SA 3.0, as commonly stated",
+    ("https://ossci-datasets.s3.amazonaws.com/mnist/",),
+    (
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "d53e105ee54ea40749a09fcbcd1e9432",
+        "9fb629c4189551a2d022fa330f9573f3",
+        "ec29112dd5afa0611ce80d1b7f02629c",
+    ),
+    (5, 0, 4, 1, 9, 2, 1, 3, 1, 4),
+)
+FASHION = Origin(
+    "Fashion-MNIST",
+    "fashion-mnist",
+    "FashionMNIST/raw/",
+    "MIT",
+    ("https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",),
+    (
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "25c81989df183df01b3e8a0aad5dffbe",
+        "bef4ecab320f06d8554ea6380940ec79",
+        "bb300cfdad3c16e7a12a480ee83cd310",
+    ),
+    (9, 0, 0, 3, 0, 2, 7, 2, 5, 5),
 )
 DIGIT = Attribute("digit", "categorical", tuple("0123456789"), source="the digit that was asked for")
+GARMENTS = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+GARMENT = Attribute("garment", "categorical", GARMENTS, source="the shop's catalogue")
 
 
 class Pictures(NamedTuple):
@@ -51,9 +110,16 @@ class MNIST:
     split: a prefix is a fair sample, and the first training pictures are the same for each ``val``.
     """
 
+    origin = DIGITS
+
     def __init__(self, *, val: Annotated[int, Ge(1), Le(30_000)] = 1000) -> None:
         self.val = val
         self.schema = Schema((1, SIDE, SIDE), "bernoulli", (DIGIT,))
+
+    def locate(self) -> Sequence[Path]:
+        """Return the four files: pictures and labels of the training part, then of the test part."""
+        origin = self.origin
+        return [find(origin.title, origin.folder, origin.names(name), origin.remedy) for name in FILES]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -67,7 +133,7 @@ class MNIST:
         """Return the first pictures of one part, all of them unless ``limit`` says otherwise."""
         part: Part = "t10k" if name == "test" else "train"
         images, labels = self._parts[part]
-        order = lasting_order(part, len(labels))
+        order = lasting_order(f"{self.origin.folder}/{part}", len(labels))
         places = {"train": order[: -self.val], "val": order[-self.val :], "test": order}
         chosen = places[name][:limit]
         return Split(
@@ -78,82 +144,53 @@ class MNIST:
 
     @cached_property
     def _parts(self) -> dict[Part, Pictures]:
-        parts = {part: _read(part) for part in FIRST}
-        count = len(parts["train"].labels)
-        if count <= self.val:
-            where = _find("train-images-idx3-ubyte")
+        origin = self.origin
+        for file in FILES:
+            provide(origin.title, origin.folder, origin.names(file), origin.published(file))
+        train_images, train_labels, test_images, test_labels = self.locate()
+        train = _read(train_images, train_labels, origin)
+        _refuse_another(train_labels, train.labels, origin)
+        if len(train.labels) <= self.val:
             raise DataError(
-                f"{where} holds {count} pictures: val = {self.val} leaves none to train on. Ask for less."
+                f"{train_images} holds {len(train.labels)} pictures: val = {self.val} leaves none to train on. "
+                "Ask for less."
             )
-        return parts
+        return {"train": train, "t10k": _read(test_images, test_labels, origin)}
 
 
-def lasting_order(part: Part, count: int) -> NDArray[np.int64]:
-    """Return places 0 to count - 1 by the hash of each, which no other place has a say in: [count]."""
-    salt = int.from_bytes(hashlib.sha256(f"mnist/{part}".encode()).digest()[:8], "big")
-    z = np.arange(count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(salt)
-    # the finaliser of splitmix64, a bijection: there are no ties
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.argsort(z ^ (z >> np.uint64(31)))
+class FashionMNIST(MNIST):
+    """Fashion-MNIST: 70,000 garments of 28×28 pixels in 256 grey levels, which are read as such, not binarised.
 
-
-def read_idx(path: Path, shape: tuple[int, ...]) -> Bytes:
-    """Return the items of an idx file, gzipped where its name says so: uint8 [N, *shape].
-
-    Raises:
-        DataError: if the file is damaged, or its header announces something else than is there or is wanted.
+    Splits and their order are made as those of MNIST.
     """
-    try:
-        with _open(path) as file:
-            count = parse_header(file.read(8 + 4 * len(shape)), path, shape)
-            size = count * math.prod(shape)
-            content = file.read(size + 1)  # one more would be too many, and reaching the end checks the gzip
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}). Fetch it again.") from error
-    if len(content) != size:
-        found = "more" if len(content) > size else f"only {len(content)}"
-        raise DataError(f"{path} announces {count} items, {size} bytes; {found} follow. Fetch it again.")
-    return np.frombuffer(content, np.uint8).reshape(count, *shape)
+
+    origin = FASHION
+
+    def __init__(self, *, val: Annotated[int, Ge(1), Le(30_000)] = 1000) -> None:
+        self.val = val
+        self.schema = Schema((1, SIDE, SIDE), "gaussian", (GARMENT,))
 
 
-def parse_header(head: bytes, path: Path, shape: tuple[int, ...]) -> int:
-    """Return how many items of this shape an idx header of 8 + 4·len(shape) bytes announces.
-
-    Raises:
-        DataError: if it is no such header.
-    """
-    if len(head) != 8 + 4 * len(shape):
-        raise DataError(f"{path} ends within its header, after {len(head)} bytes. Fetch it again.")
-    magic, count, *found = (int(number) for number in np.frombuffer(head, ">u4"))
-    expected = 0x0801 + len(shape)  # unsigned bytes, and the number of axes
-    if magic != expected:
-        raise DataError(
-            f"{path} starts with {magic}; an idx file of its name starts with {expected}. {REMEDY}"
-        )
-    if tuple(found) != shape:
-        sides = "×".join(map(str, found))
-        raise DataError(f"{path} holds pictures of {sides} pixels; MNIST has {SIDE}×{SIDE}. {REMEDY}")
-    if not 1 <= count <= MAX_COUNT:
-        raise DataError(f"{path} announces {count} items; 1 to {MAX_COUNT} are read. {REMEDY}")
-    return count
-
-
-def _open(path: Path) -> BufferedIOBase:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-
-
-def _read(part: Part) -> Pictures:
-    where, named = _find(f"{part}-images-idx3-ubyte"), _find(f"{part}-labels-idx1-ubyte")
-    images, labels = read_idx(where, (SIDE, SIDE)), read_idx(named, ())
+def _read(where: Path, named: Path, origin: Origin) -> Pictures:
+    images = read_idx(where, (SIDE, SIDE), origin.remedy)
+    labels = read_idx(named, (), origin.remedy)
     if len(images) != len(labels):
-        raise DataError(f"{where} holds {len(images)} pictures, {named} {len(labels)} labels. {REMEDY}")
-    if labels.max() > 9:
+        raise DataError(
+            f"{where} holds {len(images)} pictures, {named} {len(labels)} labels. {origin.remedy}"
+        )
+    if labels.max() >= CLASSES:
         place = int(labels.argmax())
-        raise DataError(f"{named}: label {place} is {labels[place]}; digits are 0 to 9. {REMEDY}")
+        raise DataError(
+            f"{named}: label {place} is {labels[place]}; {origin.title} has 0 to 9. {origin.remedy}"
+        )
     return Pictures(images, labels)
 
 
-def _find(name: str) -> Path:
-    names = [f"{place}{name}{ending}" for place in PLACES for ending in ("", ".gz")]
-    return find("MNIST", "mnist", names, REMEDY)
+def _refuse_another(path: Path, labels: Bytes, origin: Origin) -> None:
+    """Refuse the files of another set, which bear the same names."""
+    for other in (DIGITS, FASHION):
+        if other is not origin and tuple(labels[: len(other.first)].tolist()) == other.first:
+            raise DataError(
+                f"{path} is of {other.title}, not of {origin.title}. Give each a folder of its own: "
+                f"'{other.folder}' and '{origin.folder}'."
+            )

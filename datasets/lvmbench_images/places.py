@@ -30,7 +30,8 @@ def find(title: str, folder: str, names: Iterable[str], remedy: str) -> Path:
     found = look(folder, names)
     if found is None:
         where = " and ".join(str(place.resolve()) for place in candidates(folder))
-        raise DataError(f"{title}: no '{names[0]}' in {where}. {remedy}")
+        named = " or ".join(f"'{name}'" for name in names)
+        raise DataError(f"{title}: no {named} in {where}. {remedy}")
     return found
 
 

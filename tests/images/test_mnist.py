@@ -18,7 +18,9 @@ from lvmbench import DataError, UsageError
 from lvmbench.options import resolve
 from lvmbench.testing import check_dataset
 from lvmbench_images import lvmbench_datasets
-from lvmbench_images.mnist import MNIST, lasting_order, parse_header, read_idx
+from lvmbench_images.idx import parse_header, read_idx
+from lvmbench_images.mnist import MNIST, FashionMNIST
+from lvmbench_images.order import lasting_order
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 NAMES = [IMAGES, LABELS, "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
@@ -117,7 +119,7 @@ def test_a_limit_gives_the_same_first_rows_not_in_the_order_of_the_file(home, na
     assert whole.rows.tolist() != sorted(whole.rows.tolist())
 
 
-@given(st.integers(0, 300), st.integers(0, 300), st.sampled_from(["train", "t10k"]))
+@given(st.integers(0, 300), st.integers(0, 300), st.sampled_from(["mnist/train", "mnist/t10k"]))
 def test_pictures_that_come_later_in_the_file_leave_the_order_of_the_others(few, more, which):
     order = lasting_order(which, few + more)
     assert order[order < few].tolist() == lasting_order(which, few).tolist()
@@ -132,12 +134,12 @@ def test_the_order_is_the_one_of_splitmix64_for_ever():
         z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
         return z ^ (z >> 31)
 
-    assert lasting_order("train", 500).tolist() == sorted(range(500), key=mixed)
-    assert lasting_order("train", 500).tolist() != lasting_order("t10k", 500).tolist()
+    assert lasting_order("mnist/train", 500).tolist() == sorted(range(500), key=mixed)
+    assert lasting_order("mnist/train", 500).tolist() != lasting_order("mnist/t10k", 500).tolist()
 
 
 def test_a_prefix_of_a_split_is_a_fair_sample_of_it():
-    places = lasting_order("train", 60_000)[:10_000] / 60_000
+    places = lasting_order("mnist/train", 60_000)[:10_000] / 60_000
     assert np.histogram(places, 10, (0, 1))[0] == pytest.approx(
         [1000] * 10, abs=120
     )  # four standard deviations
@@ -203,15 +205,50 @@ def test_a_missing_file_is_told_with_the_places_the_source_and_the_licence(home,
     with pytest.raises(DataError) as error:
         small().split("test")
     told = (
-        name,
-        f"{home} ",
-        f"{root} ",
-        f"{root}/MNIST/raw",
+        f"'{name}'",
+        f"'{name}.gz'",
+        f"'MNIST/raw/{name}'",
+        f"{home} and {root}.",
         "https://ossci-datasets",
         "CC BY-SA 3.0",
         "--data-root",
+        "--download fetches it",
     )
     assert [text for text in told if text not in str(error.value)] == []
+
+
+def test_what_is_missing_is_told_without_opening_a_file(home):
+    (home / f"{IMAGES}.gz").write_bytes(b"")
+    assert [path.name for path in small().locate()] == [f"{name}.gz" for name in NAMES]
+    (home / f"{LABELS}.gz").unlink()
+    with pytest.raises(DataError, match=LABELS):
+        small().locate()
+
+
+@pytest.mark.parametrize("folder", ["fashion-mnist", "FashionMNIST/raw"])
+def test_fashion_mnist_is_the_same_form_with_grey_pixels_and_garments(root, folder):
+    write(root / folder, contents())
+    data = FashionMNIST(val=10)
+    (garment,) = data.schema.attributes
+    assert (data.schema.pixels, data.schema.shape) == ("gaussian", (1, 28, 28))
+    assert (garment.classes[0], garment.classes[9], len(garment.classes)) == ("T-shirt/top", "Ankle boot", 10)
+    images, labels = part(60)
+    train = data.split("train")
+    assert (train.images[:, 0].numpy() == images[train.rows.numpy()]).all()
+    assert (train.labels[:, 0].numpy() == labels[train.rows.numpy()]).all()
+    check_dataset(FashionMNIST, val=10)
+
+
+FIRST = {MNIST: [5, 0, 4, 1, 9, 2, 1, 3, 1, 4], FashionMNIST: [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]}
+
+
+@pytest.mark.parametrize(("asked", "there"), [(MNIST, FashionMNIST), (FashionMNIST, MNIST)])
+def test_files_of_the_other_set_which_bear_the_same_names_are_refused(root, asked, there):
+    labels = np.array(FIRST[there] * 6)
+    write(root, contents() | {LABELS: idx(labels)})
+    with pytest.raises(DataError, match=r"is of .*MNIST, not of .*a folder of its own"):
+        asked(val=10).split("train")
+    assert len(there(val=10).split("train")) == 50
 
 
 pictures, digits = part(60)
@@ -220,7 +257,7 @@ DAMAGED = [
     (IMAGES, idx(pictures)[:15], "ends within its header, after 15 bytes"),
     (IMAGES, idx(pictures, magic=2049), "starts with 2049; an idx file of its name starts with 2051"),
     (LABELS, idx(digits, magic=2051), "starts with 2051; an idx file of its name starts with 2049"),
-    (IMAGES, idx(pictures[:, :, 1:]), "pictures of 28×27 pixels; MNIST has 28×28"),
+    (IMAGES, idx(pictures[:, :, 1:]), "pictures of 28×27 pixels, not 28×28"),
     (IMAGES, idx(pictures, count=61), "announces 61 items, 47824 bytes; only 47040 follow"),
     (IMAGES, idx(pictures, count=59), "announces 59 items, 46256 bytes; more follow"),
     (LABELS, idx(digits) + b"\0", "announces 60 items, 60 bytes; more follow"),
@@ -228,7 +265,7 @@ DAMAGED = [
     (IMAGES, idx(pictures, count=100_001), "announces 100001 items; 1 to 100000"),
     (LABELS, idx(digits, count=2**32 - 1), "announces 4294967295 items; 1 to 100000"),
     (LABELS, idx(digits[:59]), "holds 60 pictures, .*train-labels.* 59 labels"),
-    (LABELS, idx(np.where(np.arange(60) == 7, 10, digits)), "label 7 is 10; digits are 0 to 9"),
+    (LABELS, idx(np.where(np.arange(60) == 7, 10, digits)), "label 7 is 10; MNIST has 0 to 9"),
 ]
 
 
@@ -273,7 +310,7 @@ def test_a_gzip_bomb_is_not_unpacked_beyond_what_its_header_announces(home):
 def test_a_file_that_cannot_be_read_is_told_by_name(home):
     path = home / IMAGES
     with pytest.raises(DataError, match=rf"{path} cannot be read"):
-        read_idx(path, (28, 28))
+        read_idx(path, (28, 28), "")
 
 
 starts = st.sampled_from(
@@ -294,7 +331,7 @@ def test_no_bytes_at_all_raise_anything_but_a_data_error(tmp_path, start, rest, 
     path.write_bytes(start + rest)
     for shape in ((28, 28), ()):
         with contextlib.suppress(DataError):
-            assert read_idx(path, shape).shape[1:] == shape
+            assert read_idx(path, shape, "").shape[1:] == shape
 
 
 @given(
@@ -304,7 +341,7 @@ def test_no_bytes_at_all_raise_anything_but_a_data_error(tmp_path, start, rest, 
 def test_a_header_gives_a_count_within_bounds_or_a_data_error(numbers, length):
     head = struct.pack(">IIII", *numbers)[:length]
     try:
-        count = parse_header(head, Path("some"), (28, 28))
+        count = parse_header(head, Path("some"), (28, 28), "")
     except DataError:
         return
     assert [2051, count, 28, 28] == numbers
