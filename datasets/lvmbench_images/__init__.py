@@ -12,6 +12,8 @@ FASHION_MNIST = "garments, 28×28, in grey levels (MIT)"
 MNIST = "handwritten digits, 28×28, binarised anew at each look (CC BY-SA 3.0)"
 UTKFACE = "photographs of faces with age, gender and race in their names (research only)"
 
+OMNIGLOT = "handwritten characters of 8, 30 or 20 alphabets, binarised anew at each look (MIT)"
+
 
 @lvmbench.hookimpl
 def lvmbench_datasets() -> dict[str, lvmbench.Entry]:
@@ -22,4 +24,5 @@ def lvmbench_datasets() -> dict[str, lvmbench.Entry]:
         "fashion-mnist": lvmbench.Entry("lvmbench_images.mnist:FashionMNIST", summary=FASHION_MNIST),
         "mnist": lvmbench.Entry("lvmbench_images.mnist:MNIST", summary=MNIST),
         "utkface": lvmbench.Entry("lvmbench_images.utkface:UTKFace", summary=UTKFACE),
+        "omniglot": lvmbench.Entry("lvmbench_images.omniglot:Omniglot", summary=OMNIGLOT),
     }

@@ -36,7 +36,7 @@ class Frame:
     """How a file becomes a picture of ``size`` × ``size`` pixels in one channel or three.
 
     ``cut`` is the largest square in the middle, the whole picture squeezed, or a box in a picture of the size
-    ``of`` (width, height), scaled to the size that is found.
+    ``of`` (width, height), scaled to the size that is found. ``invert`` makes dark ink on light ground light on dark.
     """
 
     size: int
@@ -44,6 +44,7 @@ class Frame:
     cut: Cut = "centre"
     of: tuple[int, int] | None = None
     filter: Image.Resampling = Image.Resampling.BILINEAR
+    invert: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -81,7 +82,7 @@ def _decoded(content: bytes, frame: Frame) -> tuple[Bytes, list[str]]:
     picture, box = _cut(picture, _box(frame, picture.width, picture.height))
     if picture.size != (frame.size, frame.size) or box != (0, 0, *picture.size):
         picture = picture.resize((frame.size, frame.size), frame.filter, box=box)
-    pixels = np.asarray(picture)
+    pixels = np.asarray(picture) ^ np.uint8(255 * frame.invert)
     return pixels.reshape(frame.size, frame.size, frame.channels).transpose(2, 0, 1), remarks
 
 

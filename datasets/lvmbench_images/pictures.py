@@ -64,6 +64,9 @@ class PictureSet(ABC):
         """Return what lists and reads the pictures."""
         return archive(pictures)
 
+    def provide(self) -> None:  # noqa: B027
+        """Fetch the files that are missing, where that is allowed: a set whose licence forbids it does nothing."""
+
     @property
     def schema(self) -> Schema:
         """Return the shape of a picture, the family of its pixels, the attributes."""
@@ -119,6 +122,7 @@ class PictureSet(ABC):
 
     @cached_property
     def _files(self) -> Archive:
+        self.provide()
         return self.opened(self.locate()[0])
 
     def _made(self, order: NDArray[np.int64], places: NDArray[np.int64]) -> Made:
