@@ -12,7 +12,12 @@ FASHION_MNIST = "garments, 28×28, in grey levels (MIT)"
 MNIST = "handwritten digits, 28×28, binarised anew at each look (CC BY-SA 3.0)"
 UTKFACE = "photographs of faces with age, gender and race in their names (research only)"
 
+DSPRITES = "all positions, sizes and turns of three white shapes, 64×64 (Apache-2.0)"
+FAIRFACE = "photographs of faces with annotators' impressions of gender, age and race (CC BY 4.0)"
+FASHION_MNIST = "garments, 28×28, in grey levels (MIT)"
+MNIST = "handwritten digits, 28×28, binarised anew at each look (CC BY-SA 3.0)"
 OMNIGLOT = "handwritten characters of 8, 30 or 20 alphabets, binarised anew at each look (MIT)"
+SHAPES3D = "all colours, sizes, forms and views of a solid in a room, 64×64 (Apache-2.0)"
 
 
 @lvmbench.hookimpl
@@ -20,9 +25,11 @@ def lvmbench_datasets() -> dict[str, lvmbench.Entry]:
     """Return the readers by name, each imported when it is first asked for."""
     return {
         "celeba": lvmbench.Entry("lvmbench_images.celeba:CelebA", summary=CELEBA),
+        "dsprites": lvmbench.Entry("lvmbench_images.dsprites:DSprites", summary=DSPRITES),
         "fairface": lvmbench.Entry("lvmbench_images.fairface:FairFace", summary=FAIRFACE),
         "fashion-mnist": lvmbench.Entry("lvmbench_images.mnist:FashionMNIST", summary=FASHION_MNIST),
         "mnist": lvmbench.Entry("lvmbench_images.mnist:MNIST", summary=MNIST),
         "utkface": lvmbench.Entry("lvmbench_images.utkface:UTKFace", summary=UTKFACE),
         "omniglot": lvmbench.Entry("lvmbench_images.omniglot:Omniglot", summary=OMNIGLOT),
+        "shapes3d": lvmbench.Entry("lvmbench_images.shapes3d:Shapes3D", summary=SHAPES3D),
     }
