@@ -19,6 +19,8 @@ MNIST = "handwritten digits, 28×28, binarised anew at each look (CC BY-SA 3.0)"
 OMNIGLOT = "handwritten characters of 8, 30 or 20 alphabets, binarised anew at each look (MIT)"
 SHAPES3D = "all colours, sizes, forms and views of a solid in a room, 64×64 (Apache-2.0)"
 
+TORCHVISION = "what torchvision reads: kmnist, svhn, usps, stl10"
+
 
 @lvmbench.hookimpl
 def lvmbench_datasets() -> dict[str, lvmbench.Entry]:
@@ -32,4 +34,5 @@ def lvmbench_datasets() -> dict[str, lvmbench.Entry]:
         "utkface": lvmbench.Entry("lvmbench_images.utkface:UTKFace", summary=UTKFACE),
         "omniglot": lvmbench.Entry("lvmbench_images.omniglot:Omniglot", summary=OMNIGLOT),
         "shapes3d": lvmbench.Entry("lvmbench_images.shapes3d:Shapes3D", summary=SHAPES3D),
+        "torchvision": lvmbench.Entry("lvmbench_images.tv:Torchvision", summary=TORCHVISION),
     }
