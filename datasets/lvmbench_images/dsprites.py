@@ -1,4 +1,7 @@
-"""dSprites: all positions, sizes and turns of three white shapes (Matthey, Higgins, Hassabis & Lerchner 2017)."""
+"""dSprites: all positions, sizes and turns of three white shapes (Matthey, Higgins, Hassabis & Lerchner 2017).
+
+Written after the published description, and not tried on the published file.
+"""
 
 from __future__ import annotations
 

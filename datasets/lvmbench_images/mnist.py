@@ -1,4 +1,7 @@
-"""MNIST (LeCun, Cortes & Burges) and Fashion-MNIST (Xiao, Rasul & Vollgraf 2017), read from the published idx files."""
+"""MNIST (LeCun, Cortes & Burges) and Fashion-MNIST (Xiao, Rasul & Vollgraf 2017), read from the published idx files.
+
+Fashion-MNIST is written after its description, and not tried on the published files.
+"""
 
 from __future__ import annotations
 

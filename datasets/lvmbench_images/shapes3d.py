@@ -1,4 +1,8 @@
-"""3D Shapes: all colours, sizes, forms and views of a solid in a room (Burgess & Kim 2018)."""
+"""3D Shapes: all colours, sizes, forms and views of a solid in a room (Burgess & Kim 2018).
+
+Written after the published description, and not tried on the published file. That gives hues and sizes from 0 to 1;
+those in the file are said to run from 0 to 0.9 and from 0.75 to 1.25, and other hues are refused.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Data sets that torchvision reads: arrays of pictures with one class each.
 
 Left out: CIFAR-10 and CIFAR-100, which are pickles; EMNIST, whose pictures are transposed; folders of picture files,
-which are read from a table; and what has a reader of its own here.
+which are read from a table; and what has a reader of its own here. Fetching is torchvision's: some of its addresses
+are http, and what comes is kept only if its checksum is right. Not tried on the published files.
 """
 
 from __future__ import annotations

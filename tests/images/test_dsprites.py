@@ -147,7 +147,7 @@ def test_pictures_to_order_share_one_factor_and_vary_in_the_others(home, factor)
     write(home)
     data = DSprites()
     assert data.factor_names == ("shape", "scale", "orientation", "x", "y")
-    images = data.sharing(factor, 40, 30)
+    few, images = data.sharing(factor, 7, 30), data.sharing(factor, 40, 30)
     assert images.shape == (40, 30, 1, 64, 64)
     places = np.stack(np.unravel_index(rows_of(images).numpy(), SIZES)[1:], axis=-1)
     for column, name in enumerate(data.factor_names):
@@ -157,7 +157,7 @@ def test_pictures_to_order_share_one_factor_and_vary_in_the_others(home, factor)
         if name != factor:
             size = SIZES[column + 1]
             assert counts == pytest.approx([1 / size] * size, abs=0.06)  # over four standard deviations
-    assert torch.equal(data.sharing(factor, 7, 30), images[:7])
+    assert torch.equal(few, images[:7])
 
 
 def test_many_pictures_are_read_in_several_passes_and_are_the_same(home, monkeypatch):

@@ -63,6 +63,7 @@ def small():
 @pytest.fixture(autouse=True)
 def root(tmp_path, monkeypatch):
     monkeypatch.setenv("LVMBENCH_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("LVMBENCH_DOWNLOAD", raising=False)
     return tmp_path / "data"
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import os
 import zipfile
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import datasets
 
 from lvmbench import DataError
 from lvmbench.testing import check_dataset
@@ -57,6 +59,7 @@ def small(home, **changed):
 def root(tmp_path, monkeypatch):
     monkeypatch.setenv("LVMBENCH_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("LVMBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("LVMBENCH_DOWNLOAD", raising=False)
     return tmp_path / "data"
 
 
@@ -174,6 +177,29 @@ def test_a_missing_zip_is_told_with_the_places_the_source_and_the_licence(home, 
     assert [text for text in told if text not in str(error.value)] == []
 
 
+def test_a_zip_that_is_missing_is_fetched_when_the_set_is_read(home, monkeypatch):
+    held = (home / f"{TWO}.zip").read_bytes()
+    (home / f"{TWO}.zip").unlink()
+    asked = []
+
+    def given(_title, published, folder):
+        asked.append(published.urls)
+        (folder / published.name).write_bytes(held)
+
+    monkeypatch.setattr("lvmbench_images.fetch.fetch", given)
+    with pytest.raises(DataError, match=TWO):
+        Omniglot().split("test")
+    monkeypatch.setenv("LVMBENCH_DOWNLOAD", "1")
+    assert len(Omniglot().split("test")) == 3 * 2 * 2
+    assert asked == [(f"https://raw.githubusercontent.com/brendenlake/omniglot/master/python/{TWO}.zip",)]
+
+
+def test_checksums_are_those_that_torchvision_has():
+    known = [one for part in ("background", "evaluation") for one in PARTS[part].published]
+    found = {one.name.removesuffix(".zip"): one.checksum.removeprefix("md5:") for one in known}
+    assert found == datasets.Omniglot.zips_md5
+
+
 REAL = [p for p in (os.environ.get("LVMBENCH_DATA"), Path(__file__).parents[3] / "shared" / "data") if p]
 FOUND = [Path(p) for p in REAL if (Path(p) / "omniglot" / f"{TWO}.zip").is_file()]
 needs_files = pytest.mark.skipif(
@@ -198,6 +224,13 @@ def test_the_real_files_have_their_published_counts_and_overlap(monkeypatch):
         name: 2 * count for name, count in characters.items()
     }
     assert Counter(f.what for f in data.findings) == {"picture in two archives": 1000}
+
+
+@needs_files
+def test_the_real_files_have_the_checksums_that_a_fetched_one_must_have():
+    for one in PARTS["small"].published:
+        content = (FOUND[0] / "omniglot" / one.name).read_bytes()
+        assert one.checksum == f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 @needs_files

@@ -104,6 +104,7 @@ def write(tmp_path, monkeypatch):
 def root(tmp_path, monkeypatch):
     monkeypatch.setenv("LVMBENCH_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("LVMBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("LVMBENCH_DOWNLOAD", raising=False)
     return tmp_path / "data"
 
 
@@ -204,7 +205,6 @@ def served(tmp_path, write, monkeypatch):
 
 
 def test_torchvision_fetches_only_on_download_and_only_what_is_not_there(root, served, monkeypatch):
-    monkeypatch.delenv("LVMBENCH_DOWNLOAD", raising=False)
     with pytest.raises(DataError, match="no 'usps.bz2'"):
         Torchvision(name="usps").split("test")
     assert served == []
