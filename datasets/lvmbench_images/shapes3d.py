@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,8 +52,15 @@ class Shapes3D(FactorGrid):
         super().__init__("shapes3d", Schema((3, SIDE, SIDE), "gaussian", attributes), FACTORS, seed)
 
     def locate(self) -> Sequence[Path]:
-        """Return the HDF5 file."""
-        return [find("3D Shapes", "shapes3d", [FILE], REMEDY)]
+        """Return the HDF5 file.
+
+        Raises:
+            UsageError: if it is there and h5py is not.
+        """
+        path = find("3D Shapes", "shapes3d", [FILE], REMEDY)
+        if find_spec("h5py") is None:
+            raise UsageError(f"{path}: reading HDF5 needs h5py: pip install 'lvmbench[h5]'.")
+        return [path]
 
     def table(self, path: Path) -> Values:
         """Return ``labels``."""
@@ -90,13 +98,10 @@ def _array(path: Path, name: str) -> Iterator[Any]:
     """Open an array in the file that is stored in it, not elsewhere.
 
     Raises:
-        UsageError: if h5py is not installed.
         DataError: if it cannot be read.
     """
-    try:
-        import h5py
-    except ImportError:
-        raise UsageError(f"{path}: reading HDF5 needs h5py: pip install 'lvmbench[h5]'.") from None
+    import h5py
+
     try:
         with h5py.File(path, "r") as file:
             if not isinstance(file.get(name, getlink=True), h5py.HardLink):

@@ -148,6 +148,15 @@ def test_a_file_that_was_there_is_kept_where_fetching_fails(server, folder):
     assert (folder / "some.bin").read_bytes() == b"old"
 
 
+def test_who_reads_the_file_that_was_there_goes_on_with_it(server, folder):
+    folder.mkdir()
+    (folder / "some.bin").write_bytes(b"old")
+    with (folder / "some.bin").open("rb") as reader:
+        fetch("Some", published(f"{server.url}/whole"), folder)
+        assert reader.read() == b"old"
+    assert (folder / "some.bin").read_bytes() == CONTENT
+
+
 def test_nothing_is_fetched_without_the_flag_nor_where_the_file_is_there(server, folder, monkeypatch):
     one = published(f"{server.url}/whole")
     monkeypatch.delenv("LVMBENCH_DOWNLOAD", raising=False)

@@ -174,7 +174,7 @@ def test_without_h5py_the_error_names_the_extra(home, monkeypatch):
     write(home)
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(UsageError, match=r"needs h5py: pip install 'lvmbench\[h5\]'"):
-        Shapes3D().split("test")
+        Shapes3D().locate()
 
 
 def test_a_missing_file_is_told_with_its_source_and_that_it_is_not_fetched(home, monkeypatch):
