@@ -18,7 +18,6 @@ FASHION_MNIST = "garments, 28×28, in grey levels (MIT)"
 MNIST = "handwritten digits, 28×28, binarised anew at each look (CC BY-SA 3.0)"
 OMNIGLOT = "handwritten characters of 8, 30 or 20 alphabets, binarised anew at each look (MIT)"
 SHAPES3D = "all colours, sizes, forms and views of a solid in a room, 64×64 (Apache-2.0)"
-
 TORCHVISION = "what torchvision reads: kmnist, svhn, usps, stl10"
 
 
