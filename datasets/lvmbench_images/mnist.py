@@ -35,7 +35,7 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Origin:
-    """Where one of the sets comes from: its folder, its folder in torchvision, its addresses, md5 of each .gz.
+    """Where one of the sets comes from: its folders here and in torchvision, page, addresses, md5 of each .gz.
 
     ``first`` are the labels of the first training pictures: the files of all sets bear the same names.
     """
@@ -44,6 +44,7 @@ class Origin:
     folder: str
     elsewhere: str
     licence: str
+    page: str
     urls: tuple[str, ...]
     md5: tuple[str, ...]
     first: tuple[int, ...]
@@ -51,7 +52,7 @@ class Origin:
     @property
     def remedy(self) -> str:
         """Tell where to get the files."""
-        return f"Get it from {self.urls[0]} (licence {self.licence}) {OPTION} {HINT}"
+        return f"Get it from {self.page} (licence {self.licence}) {OPTION} {HINT}"
 
     def names(self, file: str) -> list[str]:
         """Return the names under which a file may lie."""
@@ -68,6 +69,7 @@ DIGITS = Origin(
     "mnist",
     "MNIST/raw/",
     "CC BY-SA 3.0, as commonly stated",
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
     ("https://ossci-datasets.s3.amazonaws.com/mnist/",),
     (
         "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -82,6 +84,7 @@ FASHION = Origin(
     "fashion-mnist",
     "FashionMNIST/raw/",
     "MIT",
+    "https://github.com/zalandoresearch/fashion-mnist",
     ("https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",),
     (
         "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
