@@ -3,81 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lvmbench.errors import ExitCode, LvmbenchError
+from lvmbench.flags import (
+    by_option,
+    complete,
+    complete_budget,
+    complete_name,
+    data_option,
+    format_option,
+    results_option,
+    show_option,
+)
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
     from lvmbench.runner import Results, Settings
     from lvmbench.spec import Spec
 
 NOUN_NAMES = ("models", "metrics", "datasets", "executors", "explanations", "plugins")
 METRIC_SETS = ("default", "full")
-BUDGET_NAMES = ("smoke", "quick", "standard", "long")
-
-
-def _complete(noun: Any) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Return a completer of comma-separated names, which imports no plugin's code."""
-
-    def complete(_: click.Context, __: click.Parameter, typed: str) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem
-
-        from lvmbench.catalog import Catalog
-
-        before, comma, last = typed.rpartition(",")
-        names = dict.fromkeys(item.name for item in Catalog.discover().items(noun))
-        return [CompletionItem(before + comma + name) for name in names if name.startswith(last)]
-
-    return complete
-
-
-def _complete_name(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
-    nouns = ("model", "metric", "dataset", "executor", "explanation")
-    return [item for noun in nouns for item in _complete(noun)(context, parameter, typed)]
-
-
-def _environment(variable: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """Return a callback that hands an option on to this process and its workers as a variable."""
-
-    def put(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-        import os
-
-        if value is not None:
-            os.environ[variable] = value
-        return value
-
-    return put
-
-
-results_option = click.option(
-    "--results", type=click.Path(path_type=Path), help="Folder of results.  [default: results/runs]"
-)
-data_option = click.option(
-    "--data-root",
-    expose_value=False,
-    callback=_environment("LVMBENCH_DATA"),
-    help="Folder of downloaded data sets.  [default: $LVMBENCH_DATA or datasets/data]",
-)
-format_option = click.option(
-    "--format", "fmt", default="simple", show_default=True, help="Any format of tabulate, or csv, or json."
-)
-by_option = click.option(
-    "--by",
-    type=click.Choice(["model", "attribute", "both", "pair", "aggregate"]),
-    default="both",
-    show_default=True,
-    help="Which tables; pair: differences of models; aggregate: all attributes and seeds in one number.",
-)
-
-show_option = click.option(
-    "--show", help="Which metrics: main, a family, or all.  [default: main, or those asked for by --metrics]"
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -90,20 +39,23 @@ def lvmbench() -> None:
 @click.argument("spec", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--models",
-    shell_complete=_complete("model"),
+    shell_complete=complete("model"),
     help='For example "vae,beta-vae(beta=1,4,16),iwae(k=5)"; "all" for every one.',
 )
 @click.option(
-    "--dataset", shell_complete=_complete("dataset"), help="Data set with options.  [default: faces]"
+    "--dataset", shell_complete=complete("dataset"), help="Data set with options.  [default: faces]"
 )
 @click.option(
     "--metrics",
-    shell_complete=_complete("metric"),
+    shell_complete=complete("metric"),
     help='Metrics with options, or "full" for all that do not cost too much.  [default: the main ones]',
 )
 @click.option("--seeds", help="A number of seeds, or a list such as 3,7,11.  [default: 3]")
-@click.option("--budget", help="smoke, quick, standard, long, or a TOML file.  [default: quick]",
-              shell_complete=lambda *a: [n for n in BUDGET_NAMES if n.startswith(a[2])])  # fmt: skip
+@click.option(
+    "--budget",
+    shell_complete=complete_budget,
+    help="smoke, quick, standard, long, or a TOML file.  [default: quick]",
+)
 @click.option(
     "--controls/--no-controls", default=None, help="Add the floors and the ceiling.  [default: controls]"
 )
@@ -115,7 +67,7 @@ def lvmbench() -> None:
     "--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds that one cell may take."
 )
 @click.option(
-    "--executor", default="", help="Where cells run, from a plugin.", shell_complete=_complete("executor")
+    "--executor", default="", help="Where cells run, from a plugin.", shell_complete=complete("executor")
 )
 @click.option("--rerun", type=click.Choice(["missing", "failed", "all"]), default="missing", show_default=True,
               help="Which cells to run.")  # fmt: skip
@@ -234,7 +186,7 @@ def list_(noun: str) -> None:
 
 
 @lvmbench.command()
-@click.argument("name", shell_complete=_complete_name)
+@click.argument("name", shell_complete=complete_name)
 @click.option(
     "--grid", type=click.Path(path_type=Path, dir_okay=False), help="Draw a contact sheet of a data set."
 )
@@ -292,7 +244,7 @@ def table(results: Path | None, fmt: str, by: str, show: str | None) -> None:
 @click.option(
     "--metrics",
     default="default",
-    shell_complete=_complete("metric"),
+    shell_complete=complete("metric"),
     help='Metrics with options, or "full".  [default: those of a run that read codes or labels]',
 )
 @click.option("--seeds", default="3", show_default=True, help="A number of seeds, or a list such as 3,7,11.")
@@ -355,7 +307,7 @@ def _kind(text: str) -> tuple[str, Any]:
 @click.option("--seed", type=click.IntRange(min=0), help="Which seed.  [default: the lowest there is]")
 @click.option("--dataset", help="Which data set, where RUN was fitted to several.")
 @click.option(
-    "--only", default="", shell_complete=_complete("explanation"), help='Parts, such as "clusters,map".'
+    "--only", default="", shell_complete=complete("explanation"), help='Parts, such as "clusters,map".'
 )
 @data_option
 def explain(

@@ -33,8 +33,9 @@ def test_importing_lvmbench_and_listing_names_imports_no_torch():
 
 def test_help_and_completion_import_no_torch():
     loaded = modules_after(
-        "from click.testing import CliRunner\nfrom lvmbench.cli import lvmbench as command, _complete\n"
-        "CliRunner().invoke(command, ['run', '--help'])\nassert _complete('model')(None, None, 'vae,be')"
+        "from click.testing import CliRunner\nfrom lvmbench.cli import lvmbench as command\n"
+        "from lvmbench.flags import complete\n"
+        "CliRunner().invoke(command, ['run', '--help'])\nassert complete('model')(None, None, 'vae,be')"
     )
     assert not {"torch", "numpy", "pandas", "sklearn"} & loaded
 
