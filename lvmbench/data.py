@@ -99,7 +99,8 @@ class Split:
 class Dataset(Protocol):
     """A data set: an object whose constructor's keyword arguments are its options.
 
-    ``fingerprint`` changes whenever a row would. ``split`` gives at most ``limit`` rows, the same first rows
+    ``fingerprint`` changes whenever a row would. A ``title``, where there is one, stands in tables for the name and
+    the options. ``split`` gives at most ``limit`` rows, the same first rows
     whatever the limit. Building the object must be cheap: files are read in ``split``.
     """
 

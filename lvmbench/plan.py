@@ -29,8 +29,9 @@ TOLD: Mapping[Labels, str] = {"permuted": "labels permuted", "identity": "labels
 class Cell:
     """One data set, one model with all options resolved, one seed: the unit of a result.
 
-    ``fit_key`` names everything that decides the weights. ``dataset_label`` and ``label`` are what a table shows:
-    the name, and the options that differ from their defaults. ``labels`` says against which labels the codes
+    ``fit_key`` names everything that decides the weights, the data by their content: files that moved keep their
+    results. ``dataset_label`` and ``label`` are what a table shows: the name, and the options that differ from
+    their defaults, or the title that a data set gives itself. ``labels`` says against which labels the codes
     are scored: those of the data set, or such as a control puts in their place. ``judge`` is the fit key of the
     network that saw the labels of the same data, by which scores are judged that need one.
     """
@@ -56,7 +57,7 @@ class Cell:
     @property
     def fit_key(self) -> str:
         """Return the digest of all that decides the weights."""
-        told = ("budget", "role", "label", "dataset_label", "labels", "seedless", "judge")
+        told = ("budget", "role", "label", "dataset_label", "dataset_options", "labels", "seedless", "judge")
         asked = {k: v for k, v in asdict(self).items() if k not in told}
         return digest({**asked, "budget": self.budget.fit_part()})
 
@@ -112,7 +113,7 @@ def plan(spec: Spec, catalog: Catalog, device: str = "cpu") -> Plan:
     data = [dataset_fields(catalog.get("dataset", call.name), call, budget) for call in _calls(spec.dataset)]
     cells = [
         Cell(**dataset, **row, seed=seed, budget=budget, device=device)
-        for dataset in _distinct(data)
+        for dataset in _contents(data)
         for row in _rows(catalog, dataset, models, spec, measures)
         for seed in (seeds[:1] if row["seedless"] else seeds)
     ]
@@ -245,6 +246,14 @@ def _metric_set(name: str, catalog: Catalog) -> Iterator[Call]:
             yield Call(item.full_name)
             for options in item.entry.also if name == "full" else ():
                 yield Call(item.full_name, options)
+
+
+def _contents(data: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the data sets without those whose content is there already, under other options."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for dataset in data:
+        found.setdefault((dataset["dataset"], dataset["fingerprint"]), dataset)
+    return list(found.values())
 
 
 def _distinct(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

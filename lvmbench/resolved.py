@@ -62,12 +62,12 @@ def dataset_fields(item: Item, call: Call, budget: Budget) -> dict[str, Any]:
     options = resolve(call.name, factory, call.options)
     if "size" in options and "size" not in call.options and budget.size is not None:
         options = resolve(call.name, factory, {**call.options, "size": budget.size})
-    fingerprint = factory(**options).fingerprint
+    dataset = factory(**options)
     return {
         "dataset": item.full_name,
         "dataset_options": options,
-        "dataset_label": _label(item, options),
-        "fingerprint": fingerprint,
+        "dataset_label": str(getattr(dataset, "title", "")) or _label(item, options),
+        "fingerprint": dataset.fingerprint,
     }
 
 

@@ -5,9 +5,11 @@ import pytest
 
 from lvmbench.api import Budget
 from lvmbench.catalog import Catalog
+from lvmbench.data import Attribute, Schema
 from lvmbench.errors import UsageError
 from lvmbench.plan import plan
 from lvmbench.spec import BUDGETS, Spec
+from tests_support import catalog_of
 
 
 @pytest.fixture
@@ -187,6 +189,41 @@ def test_what_does_not_decide_the_weights_leaves_the_fit_key(catalog):
     quick = BUDGETS["quick"]
     assert key(catalog) == key(catalog, models="vae(latent_dim=16,net=conv)")
     assert key(catalog) == key(catalog, budget=replace(quick, name="other", test=100, draws=7))
+
+
+def folder_of(content="a", title=""):
+    """Return a data set that lies in some folder, where nothing but its content tells one from another."""
+
+    class Folder:
+        schema = Schema((1, 4, 4), "bernoulli", (Attribute("Upright", "binary"),))
+        fingerprint = content
+
+        def __init__(self, *, root="here"):
+            self.title = title
+
+    return Folder
+
+
+def folders(dataset, **made):
+    models = {"means": SimpleNamespace}
+    return plan(Spec("means", dataset, "", 1, controls=False), catalog_of(models=models, datasets=made))
+
+
+def test_data_that_moved_keep_their_results():
+    first, second = (folders(d, a=folder_of()).cells[0] for d in ("a(root=here)", "a(root=there)"))
+    assert first.dataset_options != second.dataset_options
+    assert first.fit_key == second.fit_key
+    assert folders("a", a=folder_of("b")).cells[0].fit_key != first.fit_key
+
+
+def test_the_same_content_under_two_options_is_one_data_set():
+    (cell,) = folders("a(root=here,there)", a=folder_of()).cells
+    assert cell.dataset_options == {"root": "here"}
+
+
+def test_a_title_stands_for_the_name_and_the_options_of_a_data_set():
+    assert folders("a(root=there)", a=folder_of()).cells[0].dataset_label == "a(root=there)"
+    assert folders("a(root=there)", a=folder_of(title="faces-64")).cells[0].dataset_label == "faces-64"
 
 
 def test_how_finely_a_fit_is_scored_changes_the_score_key_alone(catalog):
