@@ -160,7 +160,8 @@ class Score:
 class Record:
     """What one cell produced, or why it did not: one immutable file.
 
-    ``cell`` holds what was asked, with all options resolved; ``seconds`` and ``peak_mib`` are by phase.
+    ``cell`` holds what was asked, with all options resolved; ``seconds`` and ``peak_mib`` are by phase. ``findings``
+    counts what was wrong with the files of the data, as far as the cell read them.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
@@ -183,6 +184,7 @@ class Record:
     hardware: Mapping[str, str] = field(default_factory=dict)
     commit: str = ""
     started: str = ""
+    findings: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

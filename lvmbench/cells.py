@@ -120,6 +120,7 @@ def _answer(
         latents=getattr(found.model, "latents", None),
         seconds=phases.seconds,
         peak_mib=phases.peak_mib,
+        findings=found.findings,
         **found.made,
     )
     return answered, boots

@@ -23,6 +23,7 @@ from lvmbench.data import Dataset, Labels, Schema, Split, SplitName
 from lvmbench.environment import Phases, commit, hardware, versions
 from lvmbench.errors import DataError, LvmbenchError, NotApplicable, StoreError
 from lvmbench.evaluation import Evaluation
+from lvmbench.findings import counted, findings_of
 from lvmbench.labels import Splits, by_identity, permuted
 from lvmbench.plan import Cell
 from lvmbench.records import Store
@@ -48,7 +49,7 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted model, its data, what its training said, and with what it was made."""
+    """A fitted model, its data and what was found in their files, what its training said, and with what it was made."""
 
     model: Any
     dataset: Dataset
@@ -56,6 +57,7 @@ class Fitted:
     history: History
     codes: Mapping[str, Tensor]
     made: Mapping[str, Any]
+    findings: Mapping[str, int]
 
     def evaluation(self, cell: Cell, device: str, judge: Callable[[], Any] | None = None) -> Evaluation:
         """Return the view of it that metrics and explanations read."""
@@ -89,14 +91,14 @@ def fitted(cell: Cell, shop: Workshop, *, refit: bool = False) -> Fitted:
     Raises:
         DataError: if the data set is not the one that the cell was planned for.
     """
-    dataset, splits = _data(cell, shop)
+    data = _data(cell, shop)
     folder = None if refit else shop.store.fit(cell.fit_key)
     if folder is not None:
         try:
-            return _stored(folder, dataset, splits, shop)
+            return _stored(folder, data, shop)
         except (StoreError, *DAMAGE) as error:
             print(f"{folder}: damaged, trained again: {error}")  # noqa: T201 (into the log of the cell)
-    return _made(cell, dataset, splits, shop)
+    return _made(cell, data, shop)
 
 
 def stored(cell: Cell, shop: Workshop) -> Fitted:
@@ -112,9 +114,9 @@ def stored(cell: Cell, shop: Workshop) -> Fitted:
             f"{shop.store.folder(cell.fit_key)}: no weights of {cell.label}, seed {cell.seed}. Name the results "
             "folder that holds them, or run it again."
         )
-    dataset, splits = _data(cell, shop)
+    data = _data(cell, shop)
     try:
-        return _stored(folder, dataset, splits, shop)
+        return _stored(folder, data, shop)
     except DAMAGE as error:
         raise StoreError(
             f"{folder}: not a whole fit ({type(error).__name__}: {error}). Run it again."
@@ -150,17 +152,26 @@ def _judge_made(cell: Cell, shop: Workshop) -> Any:
     return _ready(fitted(cell, shop).model, shop.device)
 
 
-def _data(cell: Cell, shop: Workshop) -> tuple[Dataset, dict[SplitName, Split]]:
+@dataclass(frozen=True)
+class _Data:
+    """What a cell reads."""
+
+    dataset: Dataset
+    splits: Mapping[SplitName, Split]
+    findings: Mapping[str, int]
+
+
+def _data(cell: Cell, shop: Workshop) -> _Data:
     dataset = shop.catalog.get("dataset", cell.dataset).load()(**cell.dataset_options)
     if dataset.fingerprint != cell.fingerprint:
         raise DataError(f"{cell.dataset_label}: its files changed since this was planned. Run it again.")
     with shop.phases("load"):
         shop.progress("load", 0, 1)
-        return dataset, _splits(_Data(cell.fingerprint, dataset, cell.budget))
+        return _Data(dataset, *_read(_Asked(cell.fingerprint, dataset, cell.budget)))
 
 
 @dataclass(frozen=True)
-class _Data:
+class _Asked:
     """A data set as far as a budget reads it; equal for equal content."""
 
     fingerprint: str
@@ -169,12 +180,20 @@ class _Data:
 
 
 @lru_cache(maxsize=1)  # a worker's cells mostly share their data
-def _splits(data: _Data) -> dict[SplitName, Split]:
-    return {name: data.dataset.split(name, getattr(data.budget, name)) for name in SPLITS}
+def _read(asked: _Asked) -> tuple[Mapping[SplitName, Split], Mapping[str, int]]:
+    """Return the splits, and what was found on the way: the next object of the same content will not read them."""
+    splits = splits_of(asked.dataset, asked.budget)
+    return splits, counted(findings_of(asked.dataset))
 
 
-def _made(cell: Cell, dataset: Dataset, splits: Mapping[SplitName, Split], shop: Workshop) -> Fitted:
+def splits_of(dataset: Dataset, budget: Budget) -> dict[SplitName, Split]:
+    """Return the parts of a data set as far as a budget reads them."""
+    return {name: dataset.split(name, getattr(budget, name)) for name in SPLITS}
+
+
+def _made(cell: Cell, data: _Data, shop: Workshop) -> Fitted:
     """Train a cell, encode its data, and store both."""
+    dataset, splits = data.dataset, data.splits
     model = build(shop.catalog.get("model", cell.model).load(), dataset.schema, cell.model_options, cell.seed)
     with shop.phases("fit"):
         history = fit(
@@ -195,19 +214,20 @@ def _made(cell: Cell, dataset: Dataset, splits: Mapping[SplitName, Split], shop:
             {f"{name}/{ev.latent}": ev.codes(name).cpu().contiguous() for name in SPLITS} if has_codes else {}
         )
     made = {"versions": versions(), "hardware": hardware(shop.device), "commit": commit()}
-    found = Fitted(model, dataset, splits, history, codes, made)
+    found = Fitted(model, dataset, splits, history, codes, made, data.findings)
     if hasattr(model, "state_dict"):
         shop.store.keep_fit(cell.fit_key, lambda folder: _keep(folder, cell, found, shop.phases))
     return found
 
 
-def _stored(folder: Path, dataset: Dataset, splits: Mapping[SplitName, Split], shop: Workshop) -> Fitted:
+def _stored(folder: Path, data: _Data, shop: Workshop) -> Fitted:
     model, kept = _read_fit(folder, shop.catalog)
     codes = load((folder / "codes.safetensors").read_bytes())
     history = History(**kept["history"])
     shop.phases.seconds["fit"], shop.phases.peak_mib["fit"] = kept["seconds"], kept["peak_mib"]
-    whole = {k: c for k, c in codes.items() if len(c) == len(splits[k.partition("/")[0]])}  # type: ignore[index]
-    return Fitted(_ready(model, shop.device), dataset, splits, history, whole, kept["made"])
+    whole = {k: c for k, c in codes.items() if len(c) == len(data.splits[k.partition("/")[0]])}  # type: ignore[index]
+    model = _ready(model, shop.device)
+    return Fitted(model, data.dataset, data.splits, history, whole, kept["made"], data.findings)
 
 
 def _keep(folder: Path, cell: Cell, found: Fitted, phases: Phases) -> None:

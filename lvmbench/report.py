@@ -16,9 +16,12 @@ from lvmbench.attributes import attribute_table
 from lvmbench.capture import capture, models_of, questions_of, shared
 from lvmbench.cards import MAIN, Cards
 from lvmbench.catalog import Catalog
+from lvmbench.errors import LvmbenchError
 from lvmbench.figures import Table
+from lvmbench.findings import check_command, summary
 from lvmbench.plan import GIVEN
 from lvmbench.records import Stored
+from lvmbench.resolved import label_of
 from lvmbench.runner import Results
 from lvmbench.summary import summary_lines, summary_tables
 from lvmbench.tables import model_table, pair_table, pairs_of
@@ -75,7 +78,26 @@ def _text(group: Group, cards: Cards, fmt: str, by: str, show: str) -> str:
             return f"{heading(group)}\n\nno pair: there is but one model"
         tables.append(pair_table(group, cards, fmt, show))
     drawn = [_draw(table, fmt) for table in tables if table.rows]
-    return "\n\n".join([heading(group), *drawn])
+    found = "\n".join(_wrap(_findings(group, cards.catalog)))
+    return "\n\n".join(filter(None, [heading(group), *drawn, found]))
+
+
+def _findings(group: Group, catalog: Catalog) -> list[str]:
+    """Return what was wrong with the files of the data: a line an effect, then the command that names each."""
+    records = [stored.record for row in group.rows for fit in row.fits for stored in fit.done]
+    newest = max(records, key=lambda record: record.started, default=None)
+    if newest is None or not newest.findings:
+        return []
+    told = f"data: each is named by: {check_command(_asked_of(newest.cell, catalog))}"
+    return [*(f"data, {line}" for line in summary(newest.findings)), told]
+
+
+def _asked_of(cell: Mapping[str, Any], catalog: Catalog) -> str:
+    """Return a data set as a person would ask for it, its title where its plugin is gone."""
+    try:
+        return label_of(catalog.get("dataset", cell["dataset"]), cell["dataset_options"])
+    except (LvmbenchError, KeyError):
+        return str(cell["dataset_label"])
 
 
 def heading(group: Group) -> str:

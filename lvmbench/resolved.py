@@ -41,11 +41,11 @@ def model_fields(item: Item, given: Mapping[str, Any]) -> dict[str, Any]:
         "model_source": digest([item.origin, source_hash(*modules_of(target), *nets, *ENGINE)]),
         "role": item.entry.role,
         "seedless": bool(getattr(target, "seedless", False)),
-        "label": _label(item, options),
+        "label": label_of(item, options),
     }
 
 
-def _label(item: Item, options: Mapping[str, Any]) -> str:
+def label_of(item: Item, options: Mapping[str, Any]) -> str:
     """Return a name with the options that differ from their defaults, as a person would write it.
 
     Those that a class lists in ``named`` are always told.
@@ -66,7 +66,7 @@ def dataset_fields(item: Item, call: Call, budget: Budget) -> dict[str, Any]:
     return {
         "dataset": item.full_name,
         "dataset_options": options,
-        "dataset_label": str(getattr(dataset, "title", "")) or _label(item, options),
+        "dataset_label": str(getattr(dataset, "title", "")) or label_of(item, options),
         "fingerprint": dataset.fingerprint,
     }
 

@@ -33,6 +33,11 @@ def shop(catalog, tmp_path):
 
 
 @pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LVMBENCH_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
 def bench(catalog, shop):
     return lambda *models, **changes: runner.answer(
         spec(*models, **changes), catalog, runner.Settings(shop.store.path, jobs=0)
@@ -74,6 +79,15 @@ def test_models_are_judged_by_one_network_and_the_ceiling_by_itself(bench):
     values = {r.cell["label"]: r.scores[0].value for r in results.records}
     assert len(values) == 3
     assert len(set(values.values())) == 1  # the pictures judged are the same
+
+
+def test_what_was_found_in_the_files_stands_in_every_record_of_a_worker_that_read_them_once(bench, cache):
+    records = bench("means,vae(net=mlp,latent_dim=2)", dataset="stained").records
+    found = {"changed: alpha": 3, "left out: row without a picture": 2}
+    assert [r.findings for r in records] == [found, found]
+    again = bench("means,vae(net=mlp,latent_dim=2)", dataset="stained", metrics="auroc").records
+    assert [r.findings for r in again if r.scores] == [found, found]  # read with the stored fits
+    assert bench("means").records[0].findings == {}
 
 
 def test_a_judge_that_nobody_trains_is_trained_and_kept(catalog, shop, monkeypatch):

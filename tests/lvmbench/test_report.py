@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -104,6 +105,41 @@ def pair(gap, **changes):
         for label, shift in (("vae", 0.0), ("iwae", gap))
         for seed in range(3)
     ]
+
+
+FOUND = {"left out: row without a picture": 20_000, "changed: alpha": 1}
+TOLD = [
+    "data, left out: row without a picture (20,000)",
+    "data, changed: alpha (1)",
+    "data: each is named by: lvmbench data check 'faces'",
+]
+
+
+@pytest.mark.parametrize("by", ["model", "attribute", "both", "pair", "aggregate"])
+def test_what_was_wrong_with_the_files_is_told_once_below_the_tables_of_a_group(keep, catalog, by):
+    records = [record(m, s, scores=[score()], findings=FOUND) for m in ("vae", "iwae") for s in (0, 1)]
+    text = report(keep(*records), catalog, by=by)
+    assert text.splitlines()[-3:] == TOLD
+    assert text.count("20,000") == 1
+
+
+def test_the_newest_record_tells_what_is_wrong_with_the_files(keep, catalog):
+    old = record("vae", 0, scores=[score()], findings=FOUND, started="2026-01-01")
+    new = record("iwae", 0, scores=[score()], findings={}, started="2026-01-02")
+    assert "data," in report(keep(old), catalog)
+    assert "data," not in report(keep(new), catalog)  # beside the old one
+
+
+def test_the_command_that_names_the_findings_has_the_options_that_were_asked_for(keep, catalog):
+    class Folder:
+        def __init__(self, *, root, crop=148):
+            pass
+
+    known = catalog_of(metrics={"auroc": Metric(len, "higher")}, datasets={"images": Folder})
+    one = record(scores=[score()], findings=FOUND)
+    asked = {"dataset": "dist-a:images", "dataset_options": {"root": "my faces", "crop": 148}}
+    text = report(keep(replace(one, cell={**one.cell, **asked})), known)
+    assert text.endswith("""lvmbench data check "images(root='my faces')\"""")
 
 
 def test_the_best_is_marked_where_the_paired_difference_excludes_nothing(keep, catalog):

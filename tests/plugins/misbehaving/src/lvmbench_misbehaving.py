@@ -5,9 +5,12 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Literal
+
+import torch
 
 import lvmbench
-from lvmbench import Budget, Evaluation, Schema, Split
+from lvmbench import Attribute, Budget, DataError, Evaluation, Finding, Schema, Split, cached
 
 
 class Means:
@@ -92,6 +95,43 @@ def raises(ev: Evaluation) -> float:
 def no_number(ev: Evaluation) -> float:
     """Return what is no number."""
     return float("nan")
+
+
+class Stained:
+    """Stripes that are upright or lie, kept in the cache, of files that are not as they should be."""
+
+    schema = Schema((1, 28, 28), "bernoulli", (Attribute("Upright", "binary"),))
+
+    def __init__(
+        self, *, fault: Literal["none", "data", "other"] = "none", drop_duplicates: bool = False
+    ) -> None:
+        self.fault = fault
+        self.fingerprint = f"stained {fault} {drop_duplicates}"
+        self.findings = [
+            Finding("row without a picture", f"a.csv, line {i}: 'x{i}.png'", "left out") for i in (3, 7)
+        ]
+
+    def split(self, name, limit=None):
+        if self.fault == "data":
+            raise DataError("stained: pictures.zip ends within a picture. Fetch it again.")
+        if self.fault == "other":
+            raise ZeroDivisionError("stained by zero")
+        self.findings.append(Finding("alpha", f"pictures.zip: '{name}.png'", "changed", "laid on white"))
+        n = min(limit or 64, 64)
+        start = 1000 * ("train", "val", "test").index(name)
+        images = cached(f"stained/{name}", n, _stripes)
+        return Split(images, (torch.arange(n) % 2).float()[:, None], torch.arange(n) + start)
+
+
+def _stripes(places):
+    bars = (255 * (torch.arange(28) // 4 % 2)).to(torch.uint8).expand(len(places), 1, 28, 28)
+    upright = torch.from_numpy(places % 2 == 1)[:, None, None, None]
+    return torch.where(upright, bars, bars.transpose(2, 3))
+
+
+@lvmbench.hookimpl
+def lvmbench_datasets():
+    return {"stained": Stained}
 
 
 @lvmbench.hookimpl
