@@ -16,6 +16,8 @@ from lvmbench.flags import (
     complete_budget,
     complete_name,
     data_option,
+    download_option,
+    duplicates_option,
     format_option,
     results_option,
     show_option,
@@ -71,6 +73,11 @@ def lvmbench() -> None:
 )
 @click.option("--rerun", type=click.Choice(["missing", "failed", "all"]), default="missing", show_default=True,
               help="Which cells to run.")  # fmt: skip
+@click.option(
+    "--strict", is_flag=True, help="Refuse data in whose files anything is amiss, before anything is trained."
+)
+@duplicates_option
+@download_option
 @click.option("--dry-run", is_flag=True, help="Print the plan and what it will cost; train nothing.")
 @results_option
 @data_option
@@ -106,7 +113,7 @@ def _asked(spec: Path | None, given: dict[str, Any]) -> Spec:
 
     from lvmbench.spec import Spec
 
-    names = ("models", "dataset", "metrics", "seeds", "budget", "controls", "device")
+    names = ("models", "dataset", "metrics", "seeds", "budget", "controls", "device", "drop_duplicates")
     changes = {name: given[name] for name in names if given[name] is not None}
     if "seeds" in changes:
         changes["seeds"] = _seeds(changes["seeds"])
@@ -131,7 +138,8 @@ def _settings(given: dict[str, Any]) -> Settings:
     from lvmbench.runner import Settings
 
     results = given["results"] or results_dir()
-    return Settings(results, given["jobs"], given["timeout"], given["rerun"], given["executor"])
+    how = given["jobs"], given["timeout"], given["rerun"], given["executor"], given["strict"]
+    return Settings(results, *how)
 
 
 def _check_format(fmt: str) -> None:

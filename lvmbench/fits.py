@@ -182,13 +182,8 @@ class _Asked:
 @lru_cache(maxsize=1)  # a worker's cells mostly share their data
 def _read(asked: _Asked) -> tuple[Mapping[SplitName, Split], Mapping[str, int]]:
     """Return the splits, and what was found on the way: the next object of the same content will not read them."""
-    splits = splits_of(asked.dataset, asked.budget)
+    splits = {name: asked.dataset.split(name, getattr(asked.budget, name)) for name in SPLITS}
     return splits, counted(findings_of(asked.dataset))
-
-
-def splits_of(dataset: Dataset, budget: Budget) -> dict[SplitName, Split]:
-    """Return the parts of a data set as far as a budget reads them."""
-    return {name: dataset.split(name, getattr(budget, name)) for name in SPLITS}
 
 
 def _made(cell: Cell, data: _Data, shop: Workshop) -> Fitted:

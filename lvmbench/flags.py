@@ -41,14 +41,14 @@ def complete_budget(_: click.Context, __: click.Parameter, typed: str) -> list[s
     return [name for name in BUDGET_NAMES if name.startswith(typed)]
 
 
-def _environment(variable: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """Return a callback that hands an option on to this process and its workers as a variable."""
+def _environment(variable: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Return a callback that hands an option on to this process and its workers as a variable: a flag as 1."""
 
-    def put(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    def put(_: click.Context, __: click.Parameter, value: Any) -> Any:
         import os
 
-        if value is not None:
-            os.environ[variable] = value
+        if value:
+            os.environ[variable] = "1" if value is True else value
         return value
 
     return put
@@ -62,6 +62,19 @@ data_option = click.option(
     expose_value=False,
     callback=_environment("LVMBENCH_DATA"),
     help="Folder of downloaded data sets.  [default: $LVMBENCH_DATA or datasets/data]",
+)
+download_option = click.option(
+    "--download",
+    is_flag=True,
+    expose_value=False,
+    callback=_environment("LVMBENCH_DOWNLOAD"),
+    help="Fetch what a data set lacks, where its licence allows it.",
+)
+duplicates_option = click.option(
+    "--drop-duplicates",
+    is_flag=True,
+    default=None,
+    help="Keep one of the pictures that are equal, in every data set asked for.",
 )
 format_option = click.option(
     "--format", "fmt", default="simple", show_default=True, help="Any format of tabulate, or csv, or json."

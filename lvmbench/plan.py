@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from lvmbench.api import Budget
 from lvmbench.calls import Call, parse_calls
-from lvmbench.catalog import Catalog
-from lvmbench.data import Labels
+from lvmbench.catalog import Catalog, Item
+from lvmbench.data import Dataset, Labels, Schema
 from lvmbench.errors import NotApplicable, UsageError
 from lvmbench.options import option_model, resolve
 from lvmbench.protocols import capabilities
-from lvmbench.resolved import code_size, dataset_fields, digest, model_fields, schema_of
+from lvmbench.resolved import Data, code_size, data_of, digest, model_fields, without_duplicates
 from lvmbench.spec import Spec
 
 PROTOCOL = 1  # raised when the harness itself changes what a number means
@@ -55,6 +55,11 @@ class Cell:
     judge: str = ""
 
     @property
+    def content(self) -> tuple[str, str]:
+        """Name the data: by the data set, and by what is in it."""
+        return self.dataset, self.fingerprint
+
+    @property
     def fit_key(self) -> str:
         """Return the digest of all that decides the weights."""
         told = ("budget", "role", "label", "dataset_label", "dataset_options", "labels", "seedless", "judge")
@@ -83,10 +88,11 @@ class Measure:
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells and the metrics that answer a spec."""
+    """The cells and the metrics that answer a spec, and the data sets as they were built, by their content."""
 
     cells: tuple[Cell, ...]
     measures: tuple[Measure, ...]
+    datasets: Mapping[tuple[str, str], Dataset] = field(default_factory=dict, compare=False, repr=False)
 
     def measures_of(self, cell: Cell) -> tuple[Measure, ...]:
         """Return what is to be taken of a cell."""
@@ -96,7 +102,7 @@ class Plan:
 
 
 def plan(spec: Spec, catalog: Catalog, device: str = "cpu") -> Plan:
-    """Return the cells that answer a spec, controls last; nothing is trained and nothing is read.
+    """Return the cells that answer a spec, controls last; nothing is trained, and no more is read than names the data.
 
     Raises:
         UsageError: for an unknown name, a misspelt option or a value out of range.
@@ -110,14 +116,14 @@ def plan(spec: Spec, catalog: Catalog, device: str = "cpu") -> Plan:
         names = ", ".join(i.name for i in catalog.items("model") if i.entry.role == "model")
         raise UsageError(f"No model was asked for. Known: {names}.")
     measures = tuple(measures_of(spec, catalog))
-    data = [dataset_fields(catalog.get("dataset", call.name), call, budget) for call in _calls(spec.dataset)]
+    data = _contents(data_of(item, call, budget) for item, call in _asked_data(spec, catalog))
     cells = [
-        Cell(**dataset, **row, seed=seed, budget=budget, device=device)
-        for dataset in _contents(data)
-        for row in _rows(catalog, dataset, models, spec, measures)
+        Cell(**one.fields, **row, seed=seed, budget=budget, device=device)
+        for one in data.values()
+        for row in _rows(catalog, one.dataset.schema, models, spec, measures)
         for seed in (seeds[:1] if row["seedless"] else seeds)
     ]
-    return Plan(tuple(_judged(cells, catalog)), measures)
+    return Plan(tuple(_judged(cells, catalog)), measures, {key: one.dataset for key, one in data.items()})
 
 
 def _judged(cells: Sequence[Cell], catalog: Catalog) -> list[Cell]:
@@ -145,7 +151,7 @@ def _model_calls(spec: Spec, catalog: Catalog) -> list[Call]:
 
 def _rows(
     catalog: Catalog,
-    dataset: Mapping[str, Any],
+    schema: Schema,
     models: Sequence[dict[str, Any]],
     spec: Spec,
     measures: Sequence[Measure],
@@ -154,20 +160,20 @@ def _rows(
     sizes = []
     for model in models:
         try:
-            sizes.append(code_size(catalog, dataset, model))
+            sizes.append(code_size(catalog, schema, model))
         except NotApplicable:  # its cell will tell
             sizes.append(None)
     rows = list(models)
     if spec.controls:
-        rows += _controls(catalog, dataset, models, sizes)
+        rows += _controls(catalog, schema, models, sizes)
         if any(m.reads_labels for m in measures):
-            rows += _with_other_labels(catalog, dataset, models, sizes)
+            rows += _with_other_labels(schema, models, sizes)
     return _distinct(rows)
 
 
 def _controls(
     catalog: Catalog,
-    dataset: Mapping[str, Any],
+    schema: Schema,
     asked: Sequence[Mapping[str, Any]],
     sizes: Sequence[int | None],
 ) -> Iterator[dict[str, Any]]:
@@ -190,27 +196,25 @@ def _controls(
             shared.append({k: v for k, v in sized.items() if k in own})
         most = max(len(options) for options in shared)
         for options in shared:
-            if len(options) == most and _allowed(catalog, dataset, control := model_fields(item, options)):
+            if len(options) == most and _allowed(catalog, schema, control := model_fields(item, options)):
                 yield control
 
 
-def _allowed(catalog: Catalog, dataset: Mapping[str, Any], control: Mapping[str, Any]) -> bool:
+def _allowed(catalog: Catalog, schema: Schema, control: Mapping[str, Any]) -> bool:
     try:
-        code_size(catalog, dataset, control)
+        code_size(catalog, schema, control)
     except NotApplicable:
         return False
     return True
 
 
 def _with_other_labels(
-    catalog: Catalog,
-    dataset: Mapping[str, Any],
+    schema: Schema,
     asked: Sequence[dict[str, Any]],
     sizes: Sequence[int | None],
 ) -> Iterator[dict[str, Any]]:
     """Yield the first model with a code once more, scored on labels that say nothing of its pictures."""
     first = next((model for model, size in zip(asked, sizes, strict=True) if size), None)
-    schema = schema_of(catalog, dataset)
     if first is None or not schema.attributes:
         return
     for labels, told in TOLD.items():
@@ -248,12 +252,18 @@ def _metric_set(name: str, catalog: Catalog) -> Iterator[Call]:
                 yield Call(item.full_name, options)
 
 
-def _contents(data: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the data sets without those whose content is there already, under other options."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for dataset in data:
-        found.setdefault((dataset["dataset"], dataset["fingerprint"]), dataset)
-    return list(found.values())
+def _asked_data(spec: Spec, catalog: Catalog) -> Iterator[tuple[Item, Call]]:
+    for call in _calls(spec.dataset):
+        item = catalog.get("dataset", call.name)
+        yield item, without_duplicates(catalog, item, call) if spec.drop_duplicates else call
+
+
+def _contents(data: Iterable[Data]) -> dict[tuple[str, str], Data]:
+    """Return data sets by their content, the first of each."""
+    found: dict[tuple[str, str], Data] = {}
+    for one in data:
+        found.setdefault((one.fields["dataset"], one.fields["fingerprint"]), one)
+    return found
 
 
 def _distinct(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

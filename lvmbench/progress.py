@@ -29,8 +29,21 @@ class Console:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        self._close()
+
+    def making(self, label: str, done: int, total: int) -> None:
+        """Move the bar of the pictures that are made."""
+        if self.bar is None or self.bar.total != total or self.bar.n > done:
+            self._close()
+            layout = "data: {desc}: {n:,.0f} of {total:,.0f} pictures {bar} {elapsed}<{remaining}"
+            self.bar = self._new_bar(total, layout, label)
+        self.bar.n = done
+        self.bar.refresh()
+
+    def made(self, label: str, count: int, seconds: float) -> None:
+        """Say how many pictures were made."""
+        self._close()
+        self._say(f"data: {label}: {count:,} pictures made in {seconds:.0f} s")
 
     def begin(self, tasks: Sequence[Task], present: int) -> None:
         """Say what will be run."""
@@ -40,13 +53,7 @@ class Console:
         there = f", {present} are there already" if present else ""
         self._say(f"{len(tasks)} cells to run{there}")
         layout = "{percentage:3.0f}% {bar} {elapsed}<{remaining} {postfix}"
-        self.bar = tqdm(
-            total=float(len(tasks)),
-            bar_format=layout,
-            dynamic_ncols=True,
-            leave=False,
-            disable=not sys.stderr.isatty(),
-        )
+        self.bar = self._new_bar(len(tasks), layout)
 
     def progress(self, task: Task, phase: str, done: int, total: int) -> None:
         """Move the bar."""
@@ -66,6 +73,21 @@ class Console:
         told = f": {ending}" if ending else ""
         self._say(f"[{self.finished}/{self.total}] {_name(task)}: {status} in {seconds:.1f} s{slow}{told}")
         self._draw()
+
+    def _new_bar(self, total: int, layout: str, label: str = "") -> tqdm[Never]:
+        return tqdm(
+            desc=label,
+            total=float(total),
+            bar_format=layout,
+            dynamic_ncols=True,
+            leave=False,
+            disable=not sys.stderr.isatty(),
+        )
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
 
     def _draw(self) -> None:
         if self.bar is not None:

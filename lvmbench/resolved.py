@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lvmbench.api import Budget
 from lvmbench.calls import Call
 from lvmbench.catalog import Catalog, Item, modules_of, source_hash
-from lvmbench.data import Schema
-from lvmbench.errors import NotApplicable, UsageError
+from lvmbench.data import Dataset, Schema
+from lvmbench.errors import NotApplicable, PluginError, UsageError
 from lvmbench.options import option_model, resolve
 
 ENGINE = tuple(
@@ -28,6 +29,8 @@ ENGINE = tuple(
         "evaluation",
     )
 )
+
+DROP = "drop_duplicates"
 
 
 def model_fields(item: Item, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,28 +59,52 @@ def label_of(item: Item, options: Mapping[str, Any]) -> str:
     return str(Call(item.name, whole))
 
 
-def dataset_fields(item: Item, call: Call, budget: Budget) -> dict[str, Any]:
-    """Return the fields of a cell that tell its data."""
+@dataclass(frozen=True)
+class Data:
+    """A data set: as it is built, and the fields of a cell that tell it."""
+
+    dataset: Dataset
+    fields: Mapping[str, Any]
+
+
+def without_duplicates(catalog: Catalog, item: Item, call: Call) -> Call:
+    """Return a data set asked for with one picture of those that are equal.
+
+    Raises:
+        UsageError: if it has no such option; names the data sets that have it.
+    """
+    if DROP in option_model(item.load()).model_fields:
+        return replace(call, options={**call.options, DROP: True})
+    able = ", ".join(other.name for other in catalog.items("dataset") if _drops(other))
+    raise UsageError(
+        f"{item.name} has no option {DROP}, which --drop-duplicates sets. These data sets have it: {able or 'none'}."
+    )
+
+
+def _drops(item: Item) -> bool:
+    try:
+        return DROP in option_model(item.load()).model_fields
+    except PluginError:  # it is told where it is asked for
+        return False
+
+
+def data_of(item: Item, call: Call, budget: Budget) -> Data:
+    """Return a data set with the fields of a cell that tell it."""
     factory = item.load()
     options = resolve(call.name, factory, call.options)
     if "size" in options and "size" not in call.options and budget.size is not None:
         options = resolve(call.name, factory, {**call.options, "size": budget.size})
-    dataset = factory(**options)
-    return {
+    dataset: Dataset = factory(**options)
+    fields = {
         "dataset": item.full_name,
         "dataset_options": options,
         "dataset_label": str(getattr(dataset, "title", "")) or label_of(item, options),
         "fingerprint": dataset.fingerprint,
     }
+    return Data(dataset, fields)
 
 
-def schema_of(catalog: Catalog, dataset: Mapping[str, Any]) -> Schema:
-    """Return the schema of a data set that is told by its fields."""
-    schema: Schema = catalog.get("dataset", dataset["dataset"]).load()(**dataset["dataset_options"]).schema
-    return schema
-
-
-def code_size(catalog: Catalog, dataset: Mapping[str, Any], model: Mapping[str, Any]) -> int | None:
+def code_size(catalog: Catalog, schema: Schema, model: Mapping[str, Any]) -> int | None:
     """Return how many variables a model's code has, None where it has none or tells only once it is fitted.
 
     The model is built, and encodes a picture, without a number being computed or memory taken. What else goes
@@ -90,7 +117,6 @@ def code_size(catalog: Catalog, dataset: Mapping[str, Any], model: Mapping[str, 
     import torch
 
     kind = catalog.get("model", model["model"]).load()
-    schema = schema_of(catalog, dataset)
     try:
         with torch.device("meta"), torch.no_grad():
             built = kind(schema, **model["model_options"])

@@ -16,6 +16,7 @@ from lvmbench.errors import StoreError, UsageError
 from lvmbench.executors import Executor, Inline, Outcome, Processes
 from lvmbench.fits import load_fit
 from lvmbench.plan import Cell, Plan, plan
+from lvmbench.preparation import Maker, prepare
 from lvmbench.records import Reading, Store, Stored
 from lvmbench.spec import Spec
 
@@ -35,9 +36,10 @@ class Settings:
     timeout: float | None = None  # seconds a cell may take
     rerun: Rerun = "missing"
     executor: str = ""
+    strict: bool = False  # what is found in the files of the data is an error
 
 
-class Listener(Protocol):
+class Listener(Maker, Protocol):
     """Hears how a run goes."""
 
     def begin(self, tasks: Sequence[Task], present: int) -> None:
@@ -52,6 +54,12 @@ class Listener(Protocol):
 
 class Silent:
     """Says nothing."""
+
+    def making(self, label: str, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def made(self, label: str, count: int, seconds: float) -> None:
+        """Say nothing."""
 
     def begin(self, tasks: Sequence[Task], present: int) -> None:
         """Say nothing."""
@@ -196,6 +204,7 @@ def answer(spec: Spec, catalog: Catalog, settings: Settings, listener: Listener 
 
     Raises:
         UsageError: for anything in the spec that does not exist, before anything is trained.
+        DataError: if the files of a data set cannot be read, or have what a strict run forbids: before that too.
         StoreError: if results cannot be written.
     """
     listener = listener or Silent()
@@ -203,6 +212,9 @@ def answer(spec: Spec, catalog: Catalog, settings: Settings, listener: Listener 
     planned = plan(spec, catalog, device.partition(":")[0])
     store = Store.open(settings.results)
     tasks = tasks_of(planned, store, device, settings.rerun)
+    read = planned.cells if settings.strict else [task.cell for task in tasks]
+    prepare(planned, read, catalog, listener, strict=settings.strict)
+    planned = replace(planned, datasets={})  # what they hold is not needed while cells run
     listener.begin(tasks, len(planned.cells) - len(tasks))
     for outcome in _executor(settings, catalog, device, len(tasks)).run(tasks, listener.progress):
         record = _recorded(outcome, store, catalog)
@@ -278,10 +290,13 @@ def run(
     jobs: int | None = None,
     timeout: float | None = None,
     rerun: Rerun = "missing",
+    strict: bool = False,
+    drop_duplicates: bool = False,
 ) -> Results:
     """Train and score models, and return their records; what the command line does, under the same names."""
-    spec = Spec(models, dataset, metrics, seeds, budget, controls, device)
-    settings = Settings(Path(results) if results else results_dir(), jobs, timeout, rerun)
+    spec = Spec(models, dataset, metrics, seeds, budget, controls, device, drop_duplicates)
+    folder = Path(results) if results else results_dir()
+    settings = Settings(folder, jobs, timeout, rerun, strict=strict)
     return answer(spec, Catalog.discover(), settings)
 
 

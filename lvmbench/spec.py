@@ -36,6 +36,7 @@ class Spec:
     budget: str | Budget = "quick"
     controls: bool = True
     device: str = "auto"
+    drop_duplicates: bool = False  # of every data set: of pictures that are equal one stays
 
     @classmethod
     def read(cls, path: Path) -> Spec:

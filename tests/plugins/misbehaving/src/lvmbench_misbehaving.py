@@ -103,7 +103,7 @@ class Stained:
     schema = Schema((1, 28, 28), "bernoulli", (Attribute("Upright", "binary"),))
 
     def __init__(
-        self, *, fault: Literal["none", "data", "other"] = "none", drop_duplicates: bool = False
+        self, *, fault: Literal["no", "data", "other"] = "no", drop_duplicates: bool = False
     ) -> None:
         self.fault = fault
         self.fingerprint = f"stained {fault} {drop_duplicates}"

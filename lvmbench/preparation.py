@@ -1,0 +1,75 @@
+"""Before anything is trained: each data set is read once, and what its files must not have is refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Protocol
+
+from lvmbench.cache import watching
+from lvmbench.catalog import Catalog
+from lvmbench.data import Dataset, Finding, SplitName
+from lvmbench.errors import DataError
+from lvmbench.findings import by_kind, check_command, findings_of, named
+from lvmbench.fits import SPLITS
+from lvmbench.plan import Cell, Plan
+from lvmbench.resolved import label_of
+
+NAMED = 3  # findings of each kind that an error names
+
+
+class Maker(Protocol):
+    """Hears of pictures that are made for the cache."""
+
+    def making(self, label: str, done: int, total: int) -> None:
+        """Hear how many pictures of a part of a data set are made."""
+
+    def made(self, label: str, count: int, seconds: float) -> None:
+        """Hear that all pictures that were lacking are there."""
+
+
+def prepare(
+    planned: Plan, cells: Iterable[Cell], catalog: Catalog, maker: Maker, *, strict: bool = False
+) -> None:
+    """Read the data of some cells as far as their budget asks, so that the cache holds their pictures.
+
+    What is not an error of the data is left to the cells, which tell it. Where it is ``strict``, findings are errors.
+
+    Raises:
+        DataError: if the files of a data set cannot be read, or have what a strict run forbids.
+    """
+    for content, cell in {cell.content: cell for cell in cells}.items():
+        dataset = planned.datasets[content]
+        try:
+            _read(dataset, cell, maker)
+        except DataError:
+            raise
+        except (Exception, SystemExit):  # its cells will tell
+            continue
+        if strict and (found := findings_of(dataset)):
+            name = label_of(catalog.get("dataset", cell.dataset), cell.dataset_options)
+            raise DataError(_refusal(cell.dataset_label, name, found))
+
+
+def _read(dataset: Dataset, cell: Cell, maker: Maker) -> None:
+    counts: dict[SplitName, int] = {}
+    start = time.monotonic()
+
+    def heard(name: SplitName, done: int, total: int) -> None:
+        counts[name] = done
+        maker.making(cell.dataset_label, done, total)
+
+    for name in SPLITS:
+        with watching(partial(heard, name)):
+            dataset.split(name, getattr(cell.budget, name))
+    if counts:
+        maker.made(cell.dataset_label, sum(counts.values()), time.monotonic() - start)
+
+
+def _refusal(label: str, name: str, found: Sequence[Finding]) -> str:
+    lines = [f"{label}: {len(found):,} findings, and a strict run allows none."]
+    for kind, same in by_kind(found).items():
+        lines += [f"{kind} ({len(same):,})", *(f"  {named(finding)}" for finding in same[:NAMED])]
+        lines += ["  ..."] * (len(same) > NAMED)
+    return "\n".join([*lines, f"Each is named by: {check_command(name)} --all"])
