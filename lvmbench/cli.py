@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lvmbench.cli_data import data
 from lvmbench.errors import ExitCode, LvmbenchError
 from lvmbench.flags import (
     by_option,
@@ -35,6 +36,9 @@ METRIC_SETS = ("default", "full")
 @click.version_option(package_name="lvmbench")
 def lvmbench() -> None:
     """How well does the latent z of an unsupervised model capture what people name in a picture?"""
+
+
+lvmbench.add_command(data)
 
 
 @lvmbench.command()

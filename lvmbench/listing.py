@@ -15,8 +15,10 @@ from lvmbench.api import Entry
 from lvmbench.catalog import NOUNS, Catalog, Item, Noun
 from lvmbench.data import Attribute
 from lvmbench.errors import LvmbenchError, PluginError, UsageError, nearest
+from lvmbench.findings import check_command
 from lvmbench.options import option_model
 from lvmbench.protocols import CAPABILITIES, capabilities
+from lvmbench.resolved import dataset_of
 
 WIDTH = 100
 SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
@@ -179,15 +181,11 @@ def draw(catalog: Catalog, name: str, path: Path) -> Path:
         UsageError: if the file cannot be written.
         PluginError: if the data set draws none.
     """
-    item = catalog.get("dataset", name.partition("(")[0])
-    from lvmbench.calls import parse_calls
-    from lvmbench.options import resolve
-
-    factory = item.load()
-    dataset = factory(**resolve(name, factory, parse_calls(name)[0].options))
+    label, dataset = dataset_of(catalog, name)
     if not hasattr(dataset, "grid"):
         raise PluginError(
-            f"data set '{item.name}' of {item.origin} draws no contact sheet (it has no method grid)."
+            f"data set '{label}' draws no contact sheet of its own (it has no method grid). "
+            f"One of its first pictures: {check_command(name)} --sheet {path}"
         )
     try:
         dataset.grid().save(path)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Protocol
 
 from lvmbench.cache import watching
 from lvmbench.catalog import Catalog
-from lvmbench.data import Dataset, Finding, SplitName
+from lvmbench.data import Dataset, Finding, Split, SplitName
 from lvmbench.errors import DataError
 from lvmbench.findings import by_kind, check_command, findings_of, named
 from lvmbench.fits import SPLITS
@@ -42,7 +42,7 @@ def prepare(
     for content, cell in {cell.content: cell for cell in cells}.items():
         dataset = planned.datasets[content]
         try:
-            _read(dataset, cell, maker)
+            read(dataset, cell.dataset_label, partial(getattr, cell.budget), maker)
         except DataError:
             raise
         except (Exception, SystemExit):  # its cells will tell
@@ -52,19 +52,24 @@ def prepare(
             raise DataError(_refusal(cell.dataset_label, name, found))
 
 
-def _read(dataset: Dataset, cell: Cell, maker: Maker) -> None:
+def read(
+    dataset: Dataset, label: str, limit_of: Callable[[SplitName], int | None], maker: Maker
+) -> dict[SplitName, Split]:
+    """Return the splits of a data set up to the limit of each, and let pictures be heard of that are made for it."""
     counts: dict[SplitName, int] = {}
     start = time.monotonic()
 
     def heard(name: SplitName, done: int, total: int) -> None:
         counts[name] = done
-        maker.making(cell.dataset_label, done, total)
+        maker.making(label, done, total)
 
+    splits = {}
     for name in SPLITS:
         with watching(partial(heard, name)):
-            dataset.split(name, getattr(cell.budget, name))
+            splits[name] = dataset.split(name, limit_of(name))
     if counts:
-        maker.made(cell.dataset_label, sum(counts.values()), time.monotonic() - start)
+        maker.made(label, sum(counts.values()), time.monotonic() - start)
+    return splits
 
 
 def _refusal(label: str, name: str, found: Sequence[Finding]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lvmbench.api import Budget
-from lvmbench.calls import Call
+from lvmbench.calls import Call, parse_calls
 from lvmbench.catalog import Catalog, Item, modules_of, source_hash
 from lvmbench.data import Dataset, Schema
 from lvmbench.errors import NotApplicable, PluginError, UsageError
@@ -102,6 +102,21 @@ def data_of(item: Item, call: Call, budget: Budget) -> Data:
         "fingerprint": dataset.fingerprint,
     }
     return Data(dataset, fields)
+
+
+def dataset_of(catalog: Catalog, text: str, *, drop_duplicates: bool = False) -> tuple[str, Dataset]:
+    """Return the data set that a text such as ``images(root=faces)`` asks for, and what tables call it.
+
+    Raises:
+        UsageError: if it does not exist, has no such option, or is not one alone.
+    """
+    calls = parse_calls(text)
+    if len(calls) != 1:
+        raise UsageError(f"'{text}' asks for {len(calls)} data sets. Name one.")
+    item = catalog.get("dataset", calls[0].name)
+    call = without_duplicates(catalog, item, calls[0]) if drop_duplicates else calls[0]
+    found = data_of(item, call, Budget())
+    return str(found.fields["dataset_label"]), found.dataset
 
 
 def code_size(catalog: Catalog, schema: Schema, model: Mapping[str, Any]) -> int | None:

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import signal
 
@@ -177,6 +178,82 @@ def test_a_contact_sheet_is_drawn(lvmbench):
     assert code == ExitCode.USAGE
 
 
+@pytest.fixture
+def _apart(tmp_path, monkeypatch):
+    """Keep the cache and what commands hand on to their workers to one test."""
+    monkeypatch.setenv("LVMBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LVMBENCH_DOWNLOAD", "")
+    monkeypatch.setenv("LVMBENCH_DATA", os.environ.get("LVMBENCH_DATA", ""))
+
+
+@pytest.mark.usefixtures("_apart")
+def test_a_data_set_is_examined_and_drawn(lvmbench):
+    sheet = lvmbench.path / "sheet.png"
+    code, out, err = lvmbench("data", "check", "stained", "--limit", 20, "--sheet", sheet)
+    assert code == ExitCode.OK
+    assert re.search(r"^train +20$", out, re.M)
+    assert re.search(r"^Upright +binary +yes +50.0 %", out, re.M)
+    assert "left out: row without a picture: 2\n  a.csv, line 3: 'x3.png'\n" in out
+    assert "equal pictures within a split: 18\n  train row 2 = train row 0\n" in out
+    assert "and 13 more (--all)" in out
+    assert err.splitlines() == ["data: stained: 60 pictures made in 0 s", f"wrote {sheet}"]
+    assert sheet.read_bytes()[:4] == b"\x89PNG"
+    code, out, err = lvmbench("data", "check", "stained", "--limit", 20, "--format", "json", "--strict")
+    assert code == ExitCode.USAGE
+    assert len(json.loads(out)["findings"]) == 5
+    assert err == "lvmbench: stained: not all is as it should be (--strict).\n"
+
+
+@pytest.mark.usefixtures("_apart")
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["stained(fault=data)"], "pictures.zip ends within a picture. Fetch it again."),
+        (["stane"], "Did you mean 'stained'"),
+        (["stained,stripes"], "asks for 2 data sets. Name one."),
+        (["stripes", "--drop-duplicates"], "stripes has no option drop_duplicates"),
+        (["stained(drop_duplicate=true)"], "Did you mean 'drop_duplicates'"),
+    ],
+)
+def test_what_cannot_be_examined_is_told(lvmbench, words, told):
+    code, out, err = lvmbench("data", "check", *words)
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert told in err
+
+
+@pytest.mark.usefixtures("_apart")
+def test_data_sets_are_listed_with_what_they_lack(lvmbench, monkeypatch):
+    code, out, _ = lvmbench("data", "list", "--data-root", lvmbench.path / "nowhere")
+    assert code == ExitCode.OK
+    assert re.search(r"^faces +ready +needs no files$", out, re.M)
+    assert re.search(r"^fairface +missing +FairFace: no ", out, re.M)
+    assert "licence CC BY 4.0" in " ".join(out.split())
+
+
+@pytest.mark.usefixtures("_apart")
+def test_findings_stand_under_the_tables_and_end_a_strict_run(run):
+    asked = ("--models", "means", "--dataset", "stained", "--no-controls")
+    code, out, err = run(*asked, "--strict")
+    assert code == ExitCode.USAGE
+    assert "5 findings, and a strict run allows none" in err
+    code, out, err = run(*asked, "--drop-duplicates", "--jobs", 1)
+    assert code == ExitCode.OK
+    assert out.splitlines()[-3:] == [
+        "data, left out: row without a picture (2)",
+        "data, changed: alpha (3)",
+        "data: each is named by: lvmbench data check 'stained(drop_duplicates=True)'",
+    ]
+
+
+@pytest.mark.usefixtures("_apart")
+def test_a_download_is_asked_of_this_process_and_its_workers(lvmbench, monkeypatch):
+    assert not os.environ["LVMBENCH_DOWNLOAD"]
+    lvmbench("data", "check", "stripes", "--limit", 2)
+    assert not os.environ["LVMBENCH_DOWNLOAD"]
+    lvmbench("data", "check", "stripes", "--limit", 2, "--download")
+    assert os.environ["LVMBENCH_DOWNLOAD"] == "1"
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_name_the_command(lvmbench, shell):
     code, out, _ = lvmbench("completion", shell)
@@ -205,7 +282,8 @@ def test_ctrl_c_is_130(lvmbench, monkeypatch):
 
 
 def test_every_command_has_help(lvmbench):
-    for words in ([], ["run"], ["score"], ["list"], ["show"], ["table"], ["completion"]):
+    data = (["data"], ["data", "check"], ["data", "list"])
+    for words in ([], ["run"], ["score"], ["list"], ["show"], ["table"], ["completion"], *data):
         code, out, _ = lvmbench(*words, "--help")
         assert code == ExitCode.OK
         assert "Usage" in out

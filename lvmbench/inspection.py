@@ -1,0 +1,141 @@
+"""What is in a data set: counts, prevalences, gaps, pictures and people that are there twice, findings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from lvmbench.data import Attribute, Dataset, Finding, Schema, Split, SplitName
+from lvmbench.findings import findings_of
+
+CHUNK = 1024  # pictures that are held in memory at a time
+Place = tuple[SplitName, int]  # a split, and the lasting number of a row of it
+
+
+@dataclass(frozen=True)
+class Column:
+    """The labels of one attribute in one split: how many there are and lack, and the number of pictures of each class.
+
+    A number has its mean, standard deviation and range in place of classes.
+    """
+
+    known: int
+    missing: int
+    classes: tuple[int, ...] = ()
+    mean: float | None = None
+    sd: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split: its pictures, the people they show where these are known, its labels by attribute."""
+
+    pictures: int
+    people: int | None
+    labels: Mapping[str, Column]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A picture whose pixels equal those of one before it, and the attributes of which the two have other labels."""
+
+    picture: Place
+    equals: Place
+    disagree: tuple[str, ...]
+
+    @property
+    def is_across(self) -> bool:
+        """Whether the two are of different splits."""
+        return self.picture[0] != self.equals[0]
+
+
+@dataclass(frozen=True)
+class Leak:
+    """People who are in two splits, by their numbers."""
+
+    splits: tuple[SplitName, SplitName]
+    people: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is in a data set, as far as its splits were read."""
+
+    schema: Schema
+    parts: Mapping[SplitName, Part]
+    copies: tuple[Copy, ...]
+    leaks: tuple[Leak, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_amiss(self) -> bool:
+        """Whether anything was found that a strict examination refuses: copies that agree within a split are not."""
+        grave = any(copy.is_across or copy.disagree for copy in self.copies)
+        return bool(self.findings or self.leaks or grave)
+
+
+def inspect(dataset: Dataset, splits: Mapping[SplitName, Split]) -> Inspection:
+    """Return what is in the splits of a data set; each picture is looked at once, a few at a time."""
+    schema = dataset.schema
+    parts = {name: _part(schema, split) for name, split in splits.items()}
+    return Inspection(
+        schema, parts, tuple(_copies(schema, splits)), tuple(_leaks(splits)), findings_of(dataset)
+    )
+
+
+def _part(schema: Schema, split: Split) -> Part:
+    columns = {a.name: _column(a, split.labels[:, i]) for i, a in enumerate(schema.attributes)}
+    people = None if split.groups is None else len(split.groups.unique())
+    return Part(len(split), people, columns)
+
+
+def _column(attribute: Attribute, labels: Tensor) -> Column:
+    """Return what the labels of an attribute come to: [N]."""
+    known = labels[~labels.isnan()].double()
+    missing = len(labels) - len(known)
+    if not attribute.is_number:
+        counts = torch.bincount(known.long(), minlength=attribute.n_classes)
+        return Column(len(known), missing, tuple(counts.tolist()))
+    if not len(known):
+        return Column(0, missing)
+    sd = float(known.std()) if len(known) > 1 else 0.0
+    return Column(len(known), missing, (), float(known.mean()), sd, float(known.min()), float(known.max()))
+
+
+def _copies(schema: Schema, splits: Mapping[SplitName, Split]) -> Iterator[Copy]:
+    """Yield every picture that equals one before it, with the first such."""
+    first: dict[bytes, tuple[Place, list[float]]] = {}
+    for name, split in splits.items():
+        rows, labels = split.rows.tolist(), split.labels.tolist()
+        for digest, row, told in zip(_digests(split.images), rows, labels, strict=True):
+            place, before = first.setdefault(digest, ((name, row), told))
+            if place != (name, row):
+                yield Copy((name, row), place, tuple(_apart(schema, told, before)))
+
+
+def _digests(images: Tensor) -> Iterator[bytes]:
+    for chunk in images.split(CHUNK):
+        for picture in chunk.contiguous().numpy():
+            yield blake2b(picture.data, digest_size=16).digest()
+
+
+def _apart(schema: Schema, one: list[float], other: list[float]) -> Iterator[str]:
+    """Yield the attributes of which two rows have different labels; one that is missing says nothing."""
+    for attribute, a, b in zip(schema.attributes, one, other, strict=True):
+        if a != b and not (math.isnan(a) or math.isnan(b)):
+            yield attribute.name
+
+
+def _leaks(splits: Mapping[SplitName, Split]) -> Iterator[Leak]:
+    people = {name: set(s.groups.tolist()) for name, s in splits.items() if s.groups is not None}
+    for one, other in combinations(people, 2):
+        if shared := people[one] & people[other]:
+            yield Leak((one, other), tuple(sorted(shared)))
