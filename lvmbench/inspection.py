@@ -112,13 +112,13 @@ def _column(attribute: Attribute, labels: Tensor) -> Column:
 
 def _copies(schema: Schema, splits: Mapping[SplitName, Split]) -> Iterator[Copy]:
     """Yield every picture that equals one before it, with the first such."""
-    first: dict[bytes, tuple[Place, list[float]]] = {}
+    first: dict[bytes, tuple[SplitName, int]] = {}
     for name, split in splits.items():
-        rows, labels = split.rows.tolist(), split.labels.tolist()
-        for digest, row, told in zip(_digests(split.images), rows, labels, strict=True):
-            place, before = first.setdefault(digest, ((name, row), told))
-            if place != (name, row):
-                yield Copy((name, row), place, tuple(_apart(schema, told, before)))
+        for i, digest in enumerate(_digests(split.images)):
+            other, j = first.setdefault(digest, (name, i))
+            if (other, j) != (name, i):
+                places = (name, int(split.rows[i])), (other, int(splits[other].rows[j]))
+                yield Copy(*places, tuple(_apart(schema, split.labels[i], splits[other].labels[j])))
 
 
 def _digests(images: Tensor) -> Iterator[bytes]:
@@ -127,9 +127,9 @@ def _digests(images: Tensor) -> Iterator[bytes]:
             yield blake2b(picture.data, digest_size=16).digest()
 
 
-def _apart(schema: Schema, one: list[float], other: list[float]) -> Iterator[str]:
-    """Yield the attributes of which two rows have different labels; one that is missing says nothing."""
-    for attribute, a, b in zip(schema.attributes, one, other, strict=True):
+def _apart(schema: Schema, one: Tensor, other: Tensor) -> Iterator[str]:
+    """Yield the attributes of which two rows have different labels, [A] each; one that is missing says nothing."""
+    for attribute, a, b in zip(schema.attributes, one.tolist(), other.tolist(), strict=True):
         if a != b and not (math.isnan(a) or math.isnan(b)):
             yield attribute.name
 
