@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lvmbench.cli_data import data
-from lvmbench.errors import ExitCode, LvmbenchError
+from lvmbench.endings import check_format, finish, leave, listen, print_tables
+from lvmbench.errors import ExitCode
 from lvmbench.flags import (
     by_option,
     complete,
@@ -25,7 +26,7 @@ from lvmbench.flags import (
 )
 
 if TYPE_CHECKING:
-    from lvmbench.runner import Results, Settings
+    from lvmbench.runner import Settings
     from lvmbench.spec import Spec
 
 NOUN_NAMES = ("models", "metrics", "datasets", "executors", "explanations", "plugins")
@@ -105,11 +106,11 @@ def run(spec: Path | None, **given: Any) -> None:
 
         click.echo(estimate(asked, catalog, settings))
         return
-    _check_format(given["fmt"])
+    check_format(given["fmt"])
     with Console() as console:
         results = answer(asked, catalog, settings, console)
-    _print(results, catalog, given["fmt"], given["by"], given["show"] or _shown(asked))
-    _finish(results, settings.results)
+    print_tables(results, catalog, given["fmt"], given["by"], given["show"] or _shown(asked))
+    finish(results, settings.results)
 
 
 def _asked(spec: Path | None, given: dict[str, Any]) -> Spec:
@@ -144,46 +145,6 @@ def _settings(given: dict[str, Any]) -> Settings:
     results = given["results"] or results_dir()
     how = given["jobs"], given["timeout"], given["rerun"], given["executor"], given["strict"]
     return Settings(results, *how)
-
-
-def _check_format(fmt: str) -> None:
-    from tabulate import tabulate_formats
-
-    from lvmbench.errors import UsageError, nearest
-
-    known = ("csv", "json", *tabulate_formats)
-    if fmt not in known:
-        raise UsageError(f"No format '{fmt}'.{nearest(fmt, known)} Known: {', '.join(known)}.")
-
-
-def _print(results: Results, catalog: Any, fmt: str, by: str, show: str) -> None:
-    from lvmbench.report import report
-
-    click.echo(report(results.stored, catalog, fmt=fmt, by=by, show=show))
-    for problem in results.problems:
-        click.echo(f"lvmbench: not read: {problem}", err=True)
-
-
-def _finish(results: Results, folder: Path | None) -> None:
-    """Say in the last line how it went, and leave with the exit code that says the same."""
-    cells = len({(r.fit_key, r.cell["labels"]) for r in results.records})
-    if failed := results.failed:
-        first = failed[0]
-        reason = first.reason or next(s.reason for s in first.scores if s.status == "failed")
-        click.echo(
-            f"lvmbench: {len(failed)} of {cells} cells failed; the first: {first.cell['label']}, seed "
-            f"{first.cell['seed']}: {reason}\nIts log: {results.log_of(first)}. Again: --rerun failed.",
-            err=True,
-        )
-        sys.exit(ExitCode.CELLS_FAILED)
-    what = (
-        f"{results.computed} of {cells} cells computed"
-        if results.computed
-        else f"all {cells} cells were there"
-    )
-    click.echo(
-        f"lvmbench: {what}; {f'results in {folder}' if folder else 'nothing kept (--results)'}", err=True
-    )
 
 
 @lvmbench.command("list")
@@ -228,14 +189,14 @@ def table(results: Path | None, fmt: str, by: str, show: str | None) -> None:
     from lvmbench.records import Store
     from lvmbench.runner import Results
 
-    _check_format(fmt)
+    check_format(fmt)
     folder = results or results_dir()
     reading = Store.existing(folder).read()
     if not (reading.stored or reading.problems):
         raise StoreError(
             f"{folder}: no records here yet. Run `lvmbench run`, or name a folder with --results."
         )
-    _print(Results(reading.stored, reading.problems), Catalog.discover(), fmt, by, show or "main")
+    print_tables(Results(reading.stored, reading.problems), Catalog.discover(), fmt, by, show or "main")
 
 
 @lvmbench.command()
@@ -281,7 +242,7 @@ def score(codes: Path, labels: Path, **given: Any) -> None:
     from lvmbench.progress import Console
     from lvmbench.scoring import score_given
 
-    _check_format(given["fmt"])
+    check_format(given["fmt"])
     seeds, kinds = _seeds(given["seeds"]), dict(map(_kind, given["kinds"]))
     where = str(codes), str(labels)
     columns = {name: given[name] for name in ("splits", "groups")}
@@ -297,8 +258,8 @@ def score(codes: Path, labels: Path, **given: Any) -> None:
     with Console() as console:
         results = score_given(found, *asked, console)
     shown = "main" if given["metrics"] in METRIC_SETS else "all"
-    _print(results, Catalog.discover(), given["fmt"], given["by"], given["show"] or shown)
-    _finish(results, given["results"])
+    print_tables(results, Catalog.discover(), given["fmt"], given["by"], given["show"] or shown)
+    finish(results, given["results"])
 
 
 def _kind(text: str) -> tuple[str, Any]:
@@ -362,49 +323,13 @@ def completion(shell: str) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command and leave with a documented exit code; the last line tells the reason."""
-    interrupted = _listen()
+    interrupted = listen()
     try:
         lvmbench.main(
             args=list(args) if args is not None else None, prog_name="lvmbench", standalone_mode=False
         )
     except BaseException as error:
-        sys.exit(_leave(error, bool(interrupted)))
-
-
-def _listen() -> list[int]:
-    """Turn SIGINT and SIGTERM into KeyboardInterrupt, and return the list that notes them."""
-    import signal
-
-    heard: list[int] = []
-
-    def interrupt(number: int, _: object) -> None:
-        heard.append(number)
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, interrupt)
-    return heard
-
-
-def _leave(error: BaseException, interrupted: bool) -> int:
-    """Say why a command ended, and return its exit code; what is a bug is raised."""
-    # wherever an interrupt strikes, cleaning up may turn it into another error: the note stands
-    if interrupted or isinstance(error, (click.Abort, KeyboardInterrupt)):
-        click.echo(
-            "lvmbench: interrupted; finished cells are kept, and the same command goes on from there.",
-            err=True,
-        )
-        return ExitCode.INTERRUPTED
-    if isinstance(error, click.exceptions.Exit):
-        return error.exit_code
-    if isinstance(error, click.ClickException):
-        error.show()
-        return ExitCode.USAGE
-    if isinstance(error, LvmbenchError):
-        click.echo(f"lvmbench: {error}", err=True)
-        return error.exit_code
-    raise error
+        sys.exit(leave(error, bool(interrupted)))
 
 
 if __name__ == "__main__":
