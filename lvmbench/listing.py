@@ -123,7 +123,10 @@ def _metric(target: Any) -> Iterator[str]:
 
 def _dataset(target: Any) -> Iterator[str]:
     yield inspect.getdoc(target) or "(no description)"
+    fields = option_model(target).model_fields
     try:
+        if needed := [name for name, field in fields.items() if field.is_required()]:
+            raise UsageError(f"it depends on {', '.join(needed)}. `lvmbench data check` tells it.")
         schema = target().schema
     except (LvmbenchError, TypeError) as error:
         yield f"\nits schema is not known here: {error}"
