@@ -86,14 +86,18 @@ class PCA(nn.Module):
         return (x.flatten(1) - self.centre) @ self.axes * (self._lengths / self.variances)
 
     def views(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
-        """Return other codes by name: ``sample`` is one draw of z."""
-        return {"sample": lambda x: self.posterior(x).sample()}
+        """Return other codes by name: ``sample`` is one draw of z, where there is a density to draw from."""
+        return {"sample": lambda x: self.posterior(x).sample()} if self._has_density else {}
 
     @property
     def _lengths(self) -> Tensor:
         """The lengths of the columns of W = U (L - sigma² I)^(1/2): [D]."""
         return (self.variances - self.noise).sqrt()
 
+    @property
+    def _has_density(self) -> bool:
+        return self.schema.pixels == "gaussian"
+
     def _require_density(self) -> None:
-        if self.schema.pixels != "gaussian":
+        if not self._has_density:
             raise NotApplicable("probabilistic PCA has a density of gaussian pixels only")

@@ -120,6 +120,7 @@ def test_binary_pixels_have_codes_and_no_density(images):
     for ask in (model.log_prob, model.posterior, lambda _: model.decode(torch.zeros(Q))):
         with pytest.raises(NotApplicable, match="gaussian"):
             ask(x)
+    assert dict(model.views()) == {}  # a view that cannot be had would take the probes of the mean with it
 
 
 @pytest.mark.parametrize("rows", [3, 4])
