@@ -176,13 +176,17 @@ class FactorAnalysis(nn.Module):
         return (x.flatten(1) - self.centre) @ self._factors.projection.float()
 
     def views(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
-        """Return other codes by name: ``sample`` is one draw of z."""
-        return {"sample": lambda x: self.posterior(x).sample()}
+        """Return other codes by name: ``sample`` is one draw of z, where there is a density to draw from."""
+        return {"sample": lambda x: self.posterior(x).sample()} if self._has_density else {}
 
     @property
     def _factors(self) -> Factors:
         return Factors(self.loadings.double(), self.noise.double())
 
+    @property
+    def _has_density(self) -> bool:
+        return self.schema.pixels == "gaussian"
+
     def _require_density(self) -> None:
-        if self.schema.pixels != "gaussian":
+        if not self._has_density:
             raise NotApplicable("factor analysis has a density of gaussian pixels only")

@@ -170,6 +170,7 @@ def test_a_flat_data_set_leaves_every_noise_at_its_floor():
 
 def test_binary_pixels_have_codes_and_no_density(images):
     model = fitted(images, Schema(SCHEMA.shape, "bernoulli"))
+    assert dict(model.views()) == {}
     x = torch.rand(5, *SCHEMA.shape).round()
     assert model.encode(x).shape == (5, Q)
     # the variance of pixels that are 0 or 1
