@@ -107,7 +107,7 @@ def test_pairs_differ_in_one_factor_and_in_pixels(faces):
 def test_the_faces_are_cached_under_their_fingerprint(cache_folder):
     faces = Faces(size=32)
     faces.split("val", 3)
-    assert (cache_folder / f"faces-{faces.fingerprint[:16]}" / "val-3.npy").exists()
+    assert (cache_folder / f"faces-{faces.fingerprint[:16]}" / "val.pictures").exists()
 
 
 def test_faces_in_a_group_share_one_factor_and_no_other():
@@ -132,7 +132,7 @@ def test_groups_are_drawn_independently_in_every_mode():
 
 def test_a_picture_of_a_group_is_drawn_once(faces, cache_folder, monkeypatch):
     first = faces.sharing("male", 2, 12)
-    assert (cache_folder / f"faces-{faces.fingerprint[:16]}" / "sharing-male-12-24.npy").exists()
+    assert (cache_folder / f"faces-{faces.fingerprint[:16]}" / "sharing-male-12.pictures").exists()
     drawn = []
     monkeypatch.setattr(dataset, "render", lambda *a, **k: drawn.append(a) or renderer.render(*a, **k))
     assert torch.equal(faces.sharing("male", 2, 12), first)
