@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from lvmbench.evaluation import Evaluation
     from lvmbench.explanation import explain
+    from lvmbench.files import read_table
     from lvmbench.nets import Net, centre_at, decoder, encoder, start_at
     from lvmbench.objectives import Weights, bounds, elbo, iwae_bound, log_weights, rate_distortion, weigher
     from lvmbench.pixels import bits_per_dim, expected, gaussian, likelihood, mean_picture, observe
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from lvmbench.scoring import score
     from lvmbench.shelf import Made, Remark
     from lvmbench.statistics import holm
+    from lvmbench.tabular import read_labels, table_of, texts
     from lvmbench.training import History, build, fit
     from lvmbench.vae import VAE, Autoencoder, diagonal
 
@@ -47,6 +49,7 @@ _HOME = {
     ),
     "lvmbench.evaluation": ("Evaluation",),
     "lvmbench.explanation": ("explain",),
+    "lvmbench.files": ("read_table",),
     "lvmbench.nets": ("Net", "centre_at", "decoder", "encoder", "start_at"),
     "lvmbench.objectives": (
         "Weights", "bounds", "elbo", "iwae_bound", "log_weights", "rate_distortion", "weigher",
@@ -58,6 +61,7 @@ _HOME = {
     "lvmbench.pixels": ("bits_per_dim", "expected", "gaussian", "likelihood", "mean_picture", "observe"),
     "lvmbench.shelf": ("Made", "Remark"),
     "lvmbench.statistics": ("holm",),
+    "lvmbench.tabular": ("read_labels", "table_of", "texts"),
     "lvmbench.training": ("History", "build", "fit"),
     "lvmbench.vae": ("Autoencoder", "VAE", "diagonal"),
 }  # fmt: skip
@@ -121,10 +125,14 @@ __all__ = [
     "metric",
     "observe",
     "rate_distortion",
+    "read_labels",
+    "read_table",
     "run",
     "score",
     "start_at",
     "table",
+    "table_of",
+    "texts",
     "weigher",
 ]
 

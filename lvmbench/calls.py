@@ -11,7 +11,10 @@ from typing import Any
 
 from lvmbench.errors import UsageError
 
+UNNAMED = ""  # the key of a value that stands first and without the name of its option: ``images(faces)``
+
 _NAME = re.compile(r"[A-Za-z_][\w.:/+-]*")
+_WORD = re.compile(rf"{_NAME.pattern}|(?:~|\.\.?)?/[\w.:/~+-]*")  # a name, or a path that starts as one does
 _MARKS = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(?P<open>["'])|[(){}\[\],]""", re.DOTALL)
 _WORDS = {"true": True, "false": False, "none": None}
 
@@ -24,14 +27,15 @@ class Call:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        options = ",".join(f"{k}={v if _is_word(v) else repr(v)}" for k, v in self.options.items())
+        written = {k: v if _is_word(v) else repr(v) for k, v in self.options.items()}
+        options = ",".join(v if k == UNNAMED else f"{k}={v}" for k, v in written.items())
         return f"{self.name}({options})" if options else self.name
 
 
 def _is_word(value: Any) -> bool:
     return (
         isinstance(value, str)
-        and bool(_NAME.fullmatch(value))
+        and bool(_WORD.fullmatch(value))
         and value.lower() not in {*_WORDS, "inf", "nan"}
     )
 
@@ -56,19 +60,16 @@ def _expand(part: str, text: str) -> Iterator[Call]:
 
 def _arguments(inside: str, text: str) -> dict[str, list[Any]]:
     grid: dict[str, list[Any]] = {}
-    option = ""
+    option = UNNAMED
     for part in _split(inside, text) if inside.strip() else []:
         key, equals, value = part.partition("=")
+        equals = "" if key.lstrip()[:1] in ("'", '"') else equals  # it stands in a quoted text
         if equals:
             option = key.strip()
             if not option.isidentifier() or option in grid:
                 raise UsageError(
                     f"'{option}' in '{text}' is {'given twice' if option in grid else 'no option name'}."
                 )
-        elif not option:
-            raise UsageError(
-                f"'{part.strip()}' in '{text}' needs the name of its option: option={part.strip()}."
-            )
         grid.setdefault(option, []).append(_value(value if equals else part, text))
     return grid
 
@@ -80,7 +81,7 @@ def _value(source: str, text: str) -> Any:
     try:
         return ast.literal_eval(source)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        if _NAME.fullmatch(source):
+        if _WORD.fullmatch(source):
             return source
         raise UsageError(
             f"'{source}' in '{text}' is not a value: write a number, a word or a quoted text."

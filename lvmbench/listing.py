@@ -139,7 +139,7 @@ def _dataset(target: Any) -> Iterator[str]:
 
 def _values(attribute: Attribute) -> str:
     if attribute.is_number:
-        return f"a number in {attribute.unit}"
+        return f"a number in {attribute.unit}" if attribute.unit else "a number"
     return ", ".join(attribute.classes) or "no, yes"
 
 

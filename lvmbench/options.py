@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from lvmbench.calls import UNNAMED
 from lvmbench.errors import PluginError, UsageError, nearest
 
 
@@ -54,16 +55,30 @@ def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> A
 
 
 def resolve(name: str, target: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all options with defaults filled in.
+    """Return all options with defaults filled in; a value without a name is of the option that must be given.
 
     Raises:
         UsageError: if an option does not exist or its value is out of range; all of them in one message.
     """
     model = option_model(target)
+    given = _named(name, model, given)
     try:
         return model(**given).model_dump()
     except ValidationError as error:
         raise UsageError(" ".join(_explain(name, model, problem) for problem in error.errors())) from None
+
+
+def _named(name: str, model: type[BaseModel], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the given options, each under its name."""
+    if UNNAMED not in given:
+        return given
+    required = [option for option, field in model.model_fields.items() if field.is_required()]
+    if len(required) != 1 or required[0] in given:
+        value = given[UNNAMED]
+        raise UsageError(
+            f"{name}: {value!r} needs the name of its option: option={value}. {describe(name, model)}"
+        )
+    return {required[0]: given[UNNAMED], **{k: v for k, v in given.items() if k != UNNAMED}}
 
 
 def _explain(name: str, model: type[BaseModel], problem: Mapping[str, Any]) -> str:
@@ -82,5 +97,6 @@ def describe(name: str, model: type[BaseModel]) -> str:
     """Return the options with their defaults in one sentence."""
     if not model.model_fields:
         return f"{name} has no options."
-    listed = ", ".join(f"{key}={field.get_default()!r}" for key, field in model.model_fields.items())
+    fields = model.model_fields.items()
+    listed = ", ".join(key if f.is_required() else f"{key}={f.get_default()!r}" for key, f in fields)
     return f"Its options: {listed}."

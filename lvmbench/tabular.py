@@ -7,7 +7,7 @@
 - Whole numbers of at most 20 different values are classes in their order, without an order for the metrics:
   a digit is no quantity. Other numbers are quantities.
 - Left out, by name and reason: a column without values, with one value only, with another word in every row,
-  that counts the rows, of dates, of more than 100 different words, or of numbers with a stray word.
+  that counts the rows, of dates, of lists, of more than 100 different words, or of numbers with a stray word.
 
 An ordered column of pandas is ordinal.
 """
@@ -102,6 +102,17 @@ def read_labels(data: Data, kinds: Kinds | None = None, where: str = "labels") -
     return Columns(tuple(attributes), torch.from_numpy(np.stack(columns, axis=1)), left_out)
 
 
+def texts(column: pd.Series[Any]) -> list[str]:
+    """Return the cells of a column as they would be written, "" where missing or neither number nor word: [N]."""
+    try:
+        places, values = pd.factorize(column)
+    except TypeError:
+        return [""] * len(column)
+    words = [f"{v:.0f}" if isinstance(v, float) and v.is_integer() else str(v).strip() for v in values]
+    words = ["" if word.casefold() in MISSING else word for word in words]
+    return [words[place] if place >= 0 else "" for place in places]
+
+
 def _check(kinds: Kinds, columns: Sequence[str]) -> None:
     for name, kind in kinds.items():
         if name not in columns:
@@ -159,7 +170,10 @@ def _column(series: pd.Series[Any], name: str, where: str) -> _Column:
     if series.dtype.kind in "biuf":
         places, values = pd.factorize(series.astype("float64"))
         return _numeric(name, where, places, np.asarray(values, dtype=np.float64))
-    places, found = pd.factorize(series.astype(object))
+    try:
+        places, found = pd.factorize(series.astype(object))
+    except TypeError:
+        raise _LeftOut("neither numbers nor words") from None
     return _worded(name, where, places, [str(value).strip() for value in found])
 
 

@@ -44,6 +44,19 @@ def test_a_misspelt_option_names_the_nearest():
         resolve("beta-vae", Beta, {"lattent_dim": 4})
 
 
+def test_a_value_without_a_name_is_of_the_one_option_that_must_be_given():
+    def images(*, root: str, size: int = 64):
+        return root, size
+
+    assert resolve("images", images, {"": "faces", "size": 8}) == {"root": "faces", "size": 8}
+    with pytest.raises(
+        UsageError, match="images: 8 needs the name of its option: option=8. Its options: root, size=64"
+    ):
+        resolve("images", images, {"": 8, "root": "faces"})
+    with pytest.raises(UsageError, match="beta: 8 needs the name of its option"):
+        resolve("beta", Beta, {"": 8})
+
+
 def test_every_fault_is_told_at_once():
     with pytest.raises(UsageError) as told:
         resolve("beta-vae", Beta, {"beta": -1, "latent_dim": 0, "net": "cnv"})

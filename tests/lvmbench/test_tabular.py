@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lvmbench.errors import DataError, UsageError
-from lvmbench.tabular import MISSING, read_labels
+from lvmbench.tabular import MISSING, read_labels, texts
 
 OTHER = {"other": [0, 1]}  # what stands beside a column that may be left out
 
@@ -233,3 +233,17 @@ def test_written_out_as_words_a_column_reads_the_same(values):
     if read and again:
         assert read[0] == again[0]
         assert torch.equal(read[1].nan_to_num(-9e9), again[1].nan_to_num(-9e9))
+
+
+def test_lists_are_no_attribute_and_no_text():
+    boxes = [[1, 2], [3], None, [1, 2]]
+    columns = read_labels({"box": pd.Series(boxes), "smiling": [0, 1, 0, 1]})
+    assert columns.left_out == {"box": "neither numbers nor words"}
+    assert texts(pd.Series(boxes)) == [""] * 4
+
+
+def test_cells_are_the_texts_that_a_person_would_write():
+    assert texts(pd.Series([7, 8])) == ["7", "8"]
+    assert texts(pd.Series([7.0, np.nan, 7.5])) == ["7", "", "7.5"]
+    assert texts(pd.Series([" a.jpg ", "", None, "n/a", "NULL", "none"])) == ["a.jpg", "", "", "", "", "none"]
+    assert texts(pd.Series([True, False])) == ["True", "False"]
