@@ -66,13 +66,13 @@ def assemble(title: str, files: Archive, table: Table, *, drop_duplicates: bool 
 
     Rows of one picture are one where they agree; where they do not, the labels in question are missing. Where the
     splits are not given, a tenth of the pictures is drawn for each of val and test by a hash of their names, whole
-    identities where these are known; where only val is not given it is drawn from train.
+    identities where these are known; where val or test is not given it is drawn from train.
 
     Raises:
         DataError: if no picture has a row.
     """
-    members = {plain(member.name): member for member in files.members()}
-    found = [*table.findings, *files.findings()]
+    members, found = _by_name(files)
+    found += table.findings
     groups = _rows_by_name(table)
     joined = [name for name in groups if name in members]
     if not joined:
@@ -107,6 +107,20 @@ def number(text: str) -> int:
     return int.from_bytes(digest[:8], "big") >> 2
 
 
+def _by_name(files: Archive) -> tuple[dict[str, Member], list[Finding]]:
+    """Return the pictures by the names that are compared, and what is wrong there: of two alike the first stays."""
+    members: dict[str, Member] = {}
+    found = files.findings()
+    for member in files.members():
+        first = members.setdefault(plain(member.name), member)
+        if first is not member:
+            told = f"the same as '{first.name}', written in another way"
+            found.append(
+                Finding("name written in two ways", f"{files.path}: '{member.name}'", "left out", told)
+            )
+    return members, found
+
+
 def _rows_by_name(table: Table) -> dict[str, list[int]]:
     groups: dict[str, list[int]] = {}
     for row, name in enumerate(table.names):
@@ -125,23 +139,29 @@ def _nothing_joined(title: str, files: Archive, table: Table, members: dict[str,
 
 
 def _merged(table: Table, groups: Sequence[list[int]]) -> tuple[Labels, list[Finding]]:
-    """Return the labels of each group of rows, missing where they disagree, and which groups there were of several."""
+    """Return the labels of each group of rows, missing where they disagree, and each row that is not the first."""
     labels = table.labels[[group[0] for group in groups]].copy()
-    found = []
+    facts, found = _facts(table), []
     for place, group in enumerate(groups):
         if len(group) == 1:
             continue
         rows = table.labels[group]
         apart = np.array([len(np.unique(column)) > 1 for column in rows.T])  # NaN is one value
         labels[place, apart] = np.nan
-        names = ", ".join(table.attributes[a].name for a in np.flatnonzero(apart))
-        what, told = (
-            ("rows of one picture that disagree", f"{names}: missing")
-            if names
-            else ("row twice", "read once")
-        )
-        found.append(Finding(what, _where(table, group[1]), "changed" if names else "noted", told))
+        told = [f"{table.attributes[a].name}: missing" for a in np.flatnonzero(apart)]
+        told += [f"{name}: of the first" for name, values in facts if len({values[r] for r in group}) > 1]
+        what = "rows of one picture that disagree" if told else "row twice"
+        more = ", ".join(told) or "read once"
+        found += [
+            Finding(what, _where(table, row), "changed" if told else "noted", more) for row in group[1:]
+        ]
     return labels, found
+
+
+def _facts(table: Table) -> list[tuple[str, Sequence[Any]]]:
+    """Return what the rows say besides labels."""
+    facts = {"split": table.parts, "identity": table.identities}
+    return [(name, list(values)) for name, values in facts.items() if values is not None]
 
 
 def _album(
@@ -173,8 +193,9 @@ def _completed(parts: NDArray[np.int8], draws: NDArray[np.float64]) -> NDArray[n
     train, val, test = range(3)
     drawn = np.where(draws < HELD_OUT, val, np.where(draws < 2 * HELD_OUT, test, train))
     parts = np.where(parts == UNDECIDED, drawn, parts).astype(np.int8)
-    if not (parts == val).any():
-        parts[(parts == train) & (draws < HELD_OUT)] = val
+    for part in (val, test):
+        if not (parts == part).any():
+            parts[(parts == train) & (drawn == part)] = part
     return parts
 
 

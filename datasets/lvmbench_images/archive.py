@@ -7,8 +7,10 @@ unpacked to disk.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import struct
+import threading
 import unicodedata
 import zipfile
 import zlib
@@ -28,6 +30,8 @@ LOCAL_HEADER = struct.Struct(
     "<4s22xHH"
 )  # of a member: its mark, the lengths of its name and of the extra field
 STORED, DEFLATED = 0, 8
+UTF8 = 0x800  # set where the name of a member says that it is UTF-8
+DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 SKIPPED = ("__MACOSX", ".")  # folders and files that an operating system leaves beside pictures
 
 
@@ -82,6 +86,8 @@ class Zip:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._opened: zipfile.ZipFile | None = None
+        self._opening = threading.Lock()
 
     @property
     def signature(self) -> str:
@@ -98,12 +104,12 @@ class Zip:
 
     def members(self) -> list[Member]:
         """Return the pictures from the central directory: nothing is decompressed."""
-        infos = self._infos.values()
-        return sorted((Member(i.filename, i.file_size, i.CRC) for i in infos), key=lambda member: member.name)
+        infos = self._infos.items()
+        return sorted((Member(name, i.file_size, i.CRC) for name, i in infos), key=lambda member: member.name)
 
     def findings(self) -> list[Finding]:
         """Return the names that would lie outside of a folder, and those that stand in the file twice."""
-        names = [info.filename for info in self._file.infolist()]
+        names = [_name(info) for info in self._file.infolist()]
         outside = [
             Finding("name that leaves the folder", self._where(n), "left out")
             for n in names
@@ -120,8 +126,8 @@ class Zip:
             DataError: if it is damaged, encrypted, of an uncommon compression, or larger than any picture.
         """
         info = self._infos[name]
-        if info.file_size > MAX_BYTES:
-            raise self._damaged(name, f"claims {info.file_size:,} bytes, more than any picture has")
+        if (claimed := max(info.file_size, info.compress_size)) > MAX_BYTES:
+            raise self._damaged(name, f"claims {claimed:,} bytes, more than any picture has")
         if info.flag_bits & 1:
             raise self._damaged(name, "is encrypted")
         content = self._inflated(info, self._raw(info))
@@ -129,41 +135,46 @@ class Zip:
             raise self._damaged(name, "does not agree with its checksum")
         return content
 
-    @cached_property
+    @property
     def _file(self) -> zipfile.ZipFile:
-        try:
-            return zipfile.ZipFile(self.path)
-        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise DataError(f"{self.path} is not a readable zip file ({error}). Fetch it again.") from error
+        with self._opening:  # two threads must not open two, of which one would be closed again
+            if self._opened is None:
+                try:
+                    self._opened = zipfile.ZipFile(self.path)
+                except Exception as error:  # a damaged directory makes zipfile raise anything
+                    told = f"is not a readable zip file ({error})"
+                    raise DataError(f"{self.path} {told}. Fetch it again.") from error
+            return self._opened
 
     @cached_property
     def _infos(self) -> dict[str, zipfile.ZipInfo]:
-        return {i.filename: i for i in self._file.infolist() if _is_picture(i.filename)}
-
-    @cached_property
-    def _handle(self) -> int:
-        assert self._file.fp is not None
-        return self._file.fp.fileno()
+        return {name: i for i in self._file.infolist() if _is_picture(name := _name(i))}
 
     def _raw(self, info: zipfile.ZipInfo) -> bytes:
         """Return the bytes of a member as they are stored; no position in the file is shared between threads."""
-        header = os.pread(self._handle, LOCAL_HEADER.size, info.header_offset)
+        header = self._bytes(info, LOCAL_HEADER.size, info.header_offset)
         if len(header) < LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
-            raise self._damaged(info.filename, "is not where the directory of the file says")
+            raise self._damaged(_name(info), "is not where the directory of the file says")
         _, name, extra = LOCAL_HEADER.unpack(header)
-        return os.pread(
-            self._handle, info.compress_size, info.header_offset + LOCAL_HEADER.size + name + extra
-        )
+        start = info.header_offset + LOCAL_HEADER.size + name + extra
+        return self._bytes(info, info.compress_size, start)
+
+    def _bytes(self, info: zipfile.ZipInfo, count: int, start: int) -> bytes:
+        assert self._file.fp is not None
+        try:
+            return os.pread(self._file.fp.fileno(), count, start)
+        except OSError as error:
+            raise self._damaged(_name(info), f"cannot be read ({error.strerror})") from error
 
     def _inflated(self, info: zipfile.ZipInfo, raw: bytes) -> bytes:
         if info.compress_type == STORED:
             return raw
         if info.compress_type != DEFLATED:
-            raise self._damaged(info.filename, f"is compressed in an uncommon way ({info.compress_type})")
+            raise self._damaged(_name(info), f"is compressed in an uncommon way ({info.compress_type})")
         try:
             return zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, info.file_size + 1)
         except zlib.error as error:
-            raise self._damaged(info.filename, f"is damaged ({error})") from error
+            raise self._damaged(_name(info), f"is damaged ({error})") from error
 
     def _damaged(self, name: str, told: str) -> DataError:
         return DataError(f"{self._where(name)} {told}. Fetch the file again.")
@@ -181,7 +192,10 @@ class Folder:
     @cached_property
     def signature(self) -> str:
         """Tell names, sizes and times of all pictures below the folder."""
-        lines = (f"{name} {found.st_size} {found.st_mtime_ns}" for name, found in sorted(self._files.items()))
+        lines = (
+            f"{name} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"  # the last: who may read it
+            for name, found in sorted(self._files.items())
+        )
         return "\n".join([str(self.path.resolve()), *lines])
 
     def names(self) -> list[str]:
@@ -196,8 +210,8 @@ class Folder:
         return [Member(name, self._files[name].st_size, crc) for name, crc in zip(names, crcs, strict=True)]
 
     def findings(self) -> list[Finding]:
-        """Return nothing: what lies in a folder is inside, and there once."""
-        return []
+        """Return the folders and links in it that cannot be followed."""
+        return list(self._walked[1])
 
     def read(self, name: str) -> bytes:
         """Return the contents of a file.
@@ -216,12 +230,24 @@ class Folder:
             )
         return content
 
-    @cached_property
+    @property
     def _files(self) -> dict[str, os.stat_result]:
+        return self._walked[0]
+
+    @cached_property
+    def _walked(self) -> tuple[dict[str, os.stat_result], list[Finding]]:
+        files: dict[str, os.stat_result] = {}
+        found: list[Finding] = []
         try:
-            return dict(_walk(self.path, ""))
+            os.scandir(self.path).close()
         except OSError as error:
-            raise DataError(f"{error.filename or self.path} cannot be read ({error.strerror}).") from error
+            raise DataError(f"{self.path} cannot be read ({error.strerror}).") from error
+        for name, what in _walk(self.path, ""):
+            if isinstance(what, os.stat_result):
+                files[name] = what
+            else:
+                found.append(what)
+        return files, found
 
     def _crc(self, name: str) -> int:
         try:
@@ -230,15 +256,47 @@ class Folder:
             return 0  # decoding will tell
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the picture files below a folder; links to folders are not followed: one may lead in a circle."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                if not entry.name.startswith(SKIPPED):
-                    yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
-            elif _is_picture(entry.name) and stat.S_ISREG((found := entry.stat()).st_mode):
-                yield prefix + entry.name, found
+def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result | Finding]]:
+    """Yield the picture files below a folder, and what cannot be followed there.
+
+    Links to folders are not followed: one may lead in a circle.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = list(entries)
+    except OSError as error:
+        yield prefix, Finding("folder that cannot be read", str(folder), "left out", error.strerror or "")
+        return
+    for entry in found:
+        name = prefix + entry.name
+        if entry.is_dir(follow_symlinks=False):
+            if not entry.name.startswith(SKIPPED):
+                yield from _walk(Path(entry.path), f"{name}/")
+        elif _is_picture(entry.name):
+            yield from _file(entry, name)
+        elif entry.is_symlink() and Path(entry.path).is_dir() and not entry.name.startswith(SKIPPED):
+            told = "links to folders are not followed: they may lead in a circle"
+            yield name, Finding("link to a folder", entry.path, "left out", told)
+
+
+def _file(entry: os.DirEntry[str], name: str) -> Iterator[tuple[str, os.stat_result | Finding]]:
+    try:
+        state = entry.stat()
+    except OSError as error:
+        yield name, Finding("link that leads nowhere", entry.path, "left out", error.strerror or "")
+        return
+    if stat.S_ISREG(state.st_mode):
+        yield name, state
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Return the name of a member: UTF-8 where its bytes are that, even if it does not say so, as of a Mac."""
+    if info.flag_bits & UTF8 or info.filename.isascii():
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode()
+    except UnicodeError:
+        return info.filename
 
 
 def _is_picture(name: str) -> bool:
@@ -250,4 +308,4 @@ def _is_picture(name: str) -> bool:
 
 def _is_inside(name: str) -> bool:
     path = PurePosixPath(name.replace("\\", "/"))
-    return not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0:1]
+    return not path.is_absolute() and ".." not in path.parts and not DRIVE.match(name)

@@ -6,8 +6,10 @@ become 8, and what is not in the asked channels is converted. Then it is cut, an
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -23,12 +25,15 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 Cut = Box | Literal["centre", "whole"]
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # none that runs another program
 MAX_PIXELS = 64_000_000
+LARGE = 8_000_000  # pixels of a picture that is decoded while no other such is: memory stays bounded
 DRAFT = (
     4  # a JPEG so many times as large as is asked is decoded at a half, a quarter or an eighth of its size
 )
 ORIENTATION = 0x0112
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 GREY = ("1", "L", "LA", *DEEP)
+
+_large = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,11 @@ def _decoded(content: bytes, frame: Frame) -> tuple[Bytes, list[str]]:
     if picture.width * picture.height > MAX_PIXELS:
         raise DataError(f"claims {picture.width:,} × {picture.height:,} pixels")
     _draft(picture, frame)
+    with _large if picture.width * picture.height > LARGE else contextlib.nullcontext():
+        return _made(picture, frame)
+
+
+def _made(picture: Image.Image, frame: Frame) -> tuple[Bytes, list[str]]:
     deep = picture.mode in DEEP or any(";16" in str(tile) for tile in getattr(picture, "tile", ()))
     picture.load()
     remarks = ["16 bits made 8"] * deep + list(_remarks(picture, frame))

@@ -49,7 +49,10 @@ def _unpacked(blob: bytes) -> Album:
     told = json.loads(arrays.pop("told").tobytes())
     attributes = tuple(Attribute(**{**raw, "classes": tuple(raw["classes"])}) for raw in told["attributes"])
     findings = tuple(Finding(**raw) for raw in told["findings"])
-    return Album(attributes, tuple(told["names"]), findings=findings, **{n: arrays.get(n) for n in ARRAYS})  # type: ignore[arg-type]
+    needed = {name: arrays[name] for name in ARRAYS if name != "identities" or name in arrays}
+    if {len(array) for array in needed.values()} != {len(told["names"])}:
+        raise ValueError("columns of several lengths")
+    return Album(attributes, tuple(told["names"]), findings=findings, **{"identities": None, **needed})  # type: ignore[arg-type]
 
 
 def _put(path: Path, blob: bytes) -> None:
