@@ -112,10 +112,10 @@ def _tables(root: Path) -> list[Path]:
     Raises:
         UsageError: if there are several.
     """
-    root = root.resolve()
+    whole = root.resolve()
     inside = _listed(root) if root.is_dir() else []
-    beside = [] if inside else _listed(root.parent)
-    own = [path for path in beside if path.stem in (root.name, root.stem)]
+    beside = [] if inside else _listed(root.parent if root.name == whole.name else whole.parent)
+    own = [path for path in beside if path.stem in (whole.name, whole.stem)]
     found = inside or own or beside
     best = [path for path in found if path.stem.lower() == "labels"] or found
     if len(best) > 1:

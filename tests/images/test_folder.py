@@ -191,7 +191,9 @@ def test_the_same_name_in_another_folder_is_another_picture(here):
     faces(here / "faces", names, row=lambda i, name: (name, i % 2))
     table = here / "faces" / "labels.csv"
     table.write_text(table.read_text() + "test/1.png,1\n")
-    assert [f.where for f in found(images(), "row without a picture")] == [f"{table}, row 4: 'test/1.png'"]
+    assert [f.where for f in found(images(), "row without a picture")] == [
+        "faces/labels.csv, row 4: 'test/1.png'"
+    ]
 
 
 def test_of_several_pictures_the_one_that_is_named_whole_is_meant_and_else_none(here):
