@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lvmbench import DataError, Finding, UsageError, texts
+from lvmbench import Attribute, DataError, Finding, UsageError, read_labels, texts
 from lvmbench_images.match import Index
-from lvmbench_images.table import PARTS, UNDECIDED
+from lvmbench_images.registry import unify
+from lvmbench_images.table import PARTS, UNDECIDED, Labels
 
 SPLITS = ("split", "partition", "subset")  # columns that say it, if all their words are known
 IDENTITIES = (
     "identity", "identity_id", "person", "person_id", "subject", "subject_id", "individual", "celebrity",
+    "celeb_id",
 )  # fmt: skip
 WORDS = {
     "train": ("train", "training"),
@@ -141,3 +144,20 @@ def parts(table: pd.DataFrame, column: str, lines: Sequence[str]) -> tuple[NDArr
     return found, [
         Finding("row without a split", lines[i], "changed", told) for i in np.flatnonzero(found < 0).tolist()
     ]
+
+
+def attributes_of(
+    table: pd.DataFrame, where: str, source: str, kinds: Mapping[str, Any]
+) -> tuple[tuple[Attribute, ...], Labels, list[Finding]]:
+    """Return the columns as attributes, with gender as Male, their labels [M, A], and the columns left out.
+
+    Raises:
+        UsageError: if ``kinds`` names no column or no kind.
+        DataError: if a value is not what its column is said to be, or nothing is left; names row and column.
+    """
+    columns = read_labels(table, kinds, where)
+    attributes, labels = unify(columns.attributes, columns.values)
+    left = [
+        Finding("column left out", f"{where}: '{c}'", "left out", why) for c, why in columns.left_out.items()
+    ]
+    return tuple(replace(attribute, source=source) for attribute in attributes), labels.numpy(), left

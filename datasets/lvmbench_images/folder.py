@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import pandas as pd
 from annotated_types import Ge, Le
 
-from lvmbench import DataError, Finding, Schema, UsageError, read_labels, read_table, table_of, texts
+from lvmbench import DataError, Finding, Schema, UsageError, read_table, table_of, texts
 from lvmbench_images.archive import Archive
 from lvmbench_images.columns import (
     Named,
     Roles,
+    attributes_of,
     identity_column,
     named_pictures,
     part,
@@ -25,8 +25,7 @@ from lvmbench_images.columns import (
 from lvmbench_images.decode import Frame
 from lvmbench_images.match import Index
 from lvmbench_images.pictures import PictureSet
-from lvmbench_images.places import candidates
-from lvmbench_images.registry import unify
+from lvmbench_images.places import candidates, place
 from lvmbench_images.table import Table
 
 TABLES = (".csv", ".tsv", ".parquet")
@@ -76,7 +75,7 @@ class Images(PictureSet):
 
     def locate(self) -> Sequence[Path]:
         """Return the folder or zip of pictures, then its table where there is one."""
-        root = _place(self._root, []) or _place(f"{self._root}.zip", [])
+        root = place(self._root) or place(f"{self._root}.zip")
         if root is None:
             where = " or ".join(str(folder) for folder in (Path.cwd(), candidates("")[1].resolve()))
             raise DataError(
@@ -84,7 +83,7 @@ class Images(PictureSet):
             )
         if self._labels is None:
             return [root, *_tables(root)]
-        table = _place(self._labels, [root, root.parent])
+        table = place(self._labels, [root, root.parent])
         if table is None:
             raise DataError(
                 f"images: no table '{self._labels}' here, in {root} or beside it. Give its path: labels='path'."
@@ -97,13 +96,6 @@ class Images(PictureSet):
         path = tables[0] if tables else pictures.path
         table = _read(path) if tables else _folders(path, names)
         return _table(table, str(path), Index(names), self._roles, self._kinds)
-
-
-def _place(written: str, beside: Sequence[Path]) -> Path | None:
-    """Return the path that is meant: from here, from some folders, or from the data root."""
-    path = Path(written).expanduser()
-    places = [path, *(folder / path for folder in beside), candidates("")[1] / path]
-    return next((place for place in places if place.exists()), None)
 
 
 def _tables(root: Path) -> list[Path]:
@@ -167,17 +159,13 @@ def _table(table: pd.DataFrame, where: str, index: Index, roles: Roles, kinds: M
     lines = [f"{where}, row {row}" for row in range(1, len(table) + 1)]
     others = [c for c in table.columns if c not in (named.file, split, identity)]
     decided, found = (None, []) if split is None else parts(table, split, lines)
-    columns = read_labels(table[others], kinds, where)
-    attributes, labels = unify(columns.attributes, columns.values)
+    attributes, labels, left = attributes_of(table[others], where, Path(where).name, kinds)
     people = None if identity is None else texts(table[identity])
-    left = [
-        Finding("column left out", f"{where}: '{c}'", "left out", why) for c, why in columns.left_out.items()
-    ]
     rows = [row for row, cell in enumerate(named.cells) if cell and not named.several[row]]
     return Table(
-        tuple(replace(attribute, source=Path(where).name) for attribute in attributes),
+        attributes,
         [named.pictures[row] or named.cells[row] for row in rows],
-        labels.numpy()[rows],
+        labels[rows],
         [lines[row] for row in rows],
         parts=None if decided is None else decided[rows],
         identities=None if people is None else [people[row] for row in rows],

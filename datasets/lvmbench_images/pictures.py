@@ -90,11 +90,6 @@ class PictureSet(ABC):
             DataError: if it has pictures and none can be read.
         """
         album, order = self.album, self.album.order(name)
-        if not len(order):
-            raise DataError(
-                f"{self.name}: the {name} split has no picture, of {len(album.names):,} in all. Give more, or a "
-                "column that says the split."
-            )
         count = len(order) if limit is None else min(limit, len(order))
         digest = hashlib.sha256(f"{VERSION} {self.frame} {album.pictures_digest(name)}".encode()).hexdigest()
         found = kept(

@@ -40,3 +40,10 @@ def look(folder: str, names: Iterable[str]) -> Path | None:
     names = list(names)
     paths = (place / name for place in candidates(folder) for name in names)
     return next((path for path in paths if path.exists()), None)
+
+
+def place(written: str, beside: Iterable[Path] = ()) -> Path | None:
+    """Return the path that is meant: from here, from some folders, or from the data root; None if nothing is there."""
+    path = Path(written).expanduser()
+    paths = [path, *(folder / path for folder in beside), candidates("")[1] / path]
+    return next((found for found in paths if found.exists()), None)
