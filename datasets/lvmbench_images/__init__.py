@@ -9,6 +9,7 @@ CELEBA = (
 )
 FAIRFACE = "photographs of faces with annotators' impressions of gender, age and race (CC BY 4.0)"
 FASHION_MNIST = "garments, 28×28, in grey levels (MIT)"
+HF = "a Hugging Face data set, from the hub or a folder (with the extra lvmbench[hf])"
 IMAGES = "your own: a folder or zip of pictures with a CSV or Parquet table"
 MNIST = "handwritten digits, 28×28, binarised anew at each look (CC BY-SA 3.0)"
 UTKFACE = "photographs of faces with age, gender and race in their names (research only)"
@@ -30,6 +31,7 @@ def lvmbench_datasets() -> dict[str, lvmbench.Entry]:
         "dsprites": lvmbench.Entry("lvmbench_images.dsprites:DSprites", summary=DSPRITES),
         "fairface": lvmbench.Entry("lvmbench_images.fairface:FairFace", summary=FAIRFACE),
         "fashion-mnist": lvmbench.Entry("lvmbench_images.mnist:FashionMNIST", summary=FASHION_MNIST),
+        "hf": lvmbench.Entry("lvmbench_images.hf:HuggingFace", summary=HF),
         "images": lvmbench.Entry("lvmbench_images.folder:Images", summary=IMAGES),
         "mnist": lvmbench.Entry("lvmbench_images.mnist:MNIST", summary=MNIST),
         "utkface": lvmbench.Entry("lvmbench_images.utkface:UTKFace", summary=UTKFACE),
