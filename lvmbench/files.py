@@ -7,6 +7,7 @@ import io
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,15 @@ SNIFFED = 20  # lines that tell the delimiter
 UNNAMED = ("", "Unnamed: 0")  # what pandas calls an index that it wrote, and one that it read again
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Return the table in a CSV or Parquet file, the cells of a CSV as texts.
+def read_table(path: Path, content: bytes | None = None) -> pd.DataFrame:
+    """Return the table in a CSV or Parquet file, the cells of a CSV as texts; ``content`` of one that lies in a zip.
 
     Raises:
         DataError: if it cannot be read as one; names the file and the line.
         UsageError: if the kind of file is unknown, or its reader not installed.
     """
-    return _read(path, {".csv": _csv_table, ".tsv": _csv_table, ".parquet": _parquet})  # type: ignore[no-any-return]
+    csv_table, parquet = partial(_csv_table, content=content), partial(_parquet, content=content)
+    return _read(path, {".csv": csv_table, ".tsv": csv_table, ".parquet": parquet})  # type: ignore[no-any-return]
 
 
 def read_codes(path: Path) -> NDArray[Any]:
@@ -101,8 +103,8 @@ def _require_one(path: Path, names: list[str]) -> None:
         raise DataError(f"{path}: holds {len(names)} arrays ({', '.join(names) or 'none'}), one is needed.")
 
 
-def _parquet(path: Path) -> pd.DataFrame:
-    with path.open("rb") as file:
+def _parquet(path: Path, content: bytes | None = None) -> pd.DataFrame:
+    with path.open("rb") if content is None else io.BytesIO(content) as file:
         try:
             return pd.read_parquet(file)
         except ImportError:
@@ -111,8 +113,8 @@ def _parquet(path: Path) -> pd.DataFrame:
             raise DataError(f"{path}: not a whole Parquet file ({error}).") from None
 
 
-def _csv_table(path: Path) -> pd.DataFrame:
-    header, *rows = _csv_rows(path)
+def _csv_table(path: Path, content: bytes | None = None) -> pd.DataFrame:
+    header, *rows = _csv_rows(path, content)
     return pd.DataFrame(rows, columns=header, dtype=object)
 
 
@@ -149,9 +151,9 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _csv_rows(path: Path) -> list[list[str]]:
+def _csv_rows(path: Path, content: bytes | None = None) -> list[list[str]]:
     """Return the rows of a CSV file, the first one too, all equally long; blank lines are none."""
-    text = _text(path)
+    text = _text(path, content)
     delimiter = _delimiter(text)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[list[str]] = []
@@ -170,9 +172,9 @@ def _csv_rows(path: Path) -> list[list[str]]:
     return rows
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, content: bytes | None) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return (path.read_bytes() if content is None else content).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: byte {error.start} is not UTF-8. Save the file as UTF-8.") from None
 

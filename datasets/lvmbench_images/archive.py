@@ -7,33 +7,28 @@ unpacked to disk.
 from __future__ import annotations
 
 import os
-import re
-import stat
 import struct
 import threading
 import unicodedata
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 from lvmbench import DataError, Finding
+from lvmbench_images.walk import is_hidden, is_inside, is_picture, walk
 
 MAX_BYTES = 100_000_000  # no picture comes near it; a bomb does
 PIECE = 1 << 20  # bytes read at a time
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 LOCAL_HEADER = struct.Struct(
     "<4s22xHH"
 )  # of a member: its mark, the lengths of its name and of the extra field
 STORED, DEFLATED = 0, 8
 UTF8 = 0x800  # set where the name of a member says that it is UTF-8
-DRIVE = re.compile(r"[A-Za-z]:[\\/]")
-SKIPPED = ("__MACOSX", ".")  # folders and files that an operating system leaves beside pictures
 
 
 @dataclass(frozen=True)
@@ -114,11 +109,15 @@ class Zip:
         outside = [
             Finding("name that leaves the folder", self._where(n), "left out")
             for n in names
-            if not _is_inside(n)
+            if not is_inside(n)
         ]
-        twice = (name for name, count in Counter(names).items() if count > 1 and _is_picture(name))
+        twice = (name for name, count in Counter(names).items() if count > 1 and is_picture(name))
         told = "the last one is read"
         return outside + [Finding("name twice in a zip", self._where(n), "left out", told) for n in twice]
+
+    def others(self) -> list[str]:
+        """Return the names of the files that are no pictures, such as tables."""
+        return sorted(self._others)
 
     def read(self, name: str) -> bytes:
         """Return the contents of a file, its checksum verified.
@@ -126,7 +125,7 @@ class Zip:
         Raises:
             DataError: if it is damaged, encrypted, of an uncommon compression, or larger than any picture.
         """
-        info = self._infos[name]
+        info = self._infos[name] if name in self._infos else self._others[name]
         if (claimed := max(info.file_size, info.compress_size)) > MAX_BYTES:
             raise self._damaged(name, f"claims {claimed:,} bytes, more than any picture has")
         if info.flag_bits & 1:
@@ -149,7 +148,12 @@ class Zip:
 
     @cached_property
     def _infos(self) -> dict[str, zipfile.ZipInfo]:
-        return {name: i for i in self._file.infolist() if _is_picture(name := _name(i))}
+        return {name: i for i in self._file.infolist() if is_picture(name := _name(i))}
+
+    @cached_property
+    def _others(self) -> dict[str, zipfile.ZipInfo]:
+        infos = {_name(info): info for info in self._file.infolist()}
+        return {n: i for n, i in infos.items() if is_inside(n) and not is_picture(n) and not is_hidden(n)}
 
     def _raw(self, info: zipfile.ZipInfo) -> bytes:
         """Return the bytes of a member as they are stored; no position in the file is shared between threads."""
@@ -243,7 +247,7 @@ class Folder:
             os.scandir(self.path).close()
         except OSError as error:
             raise DataError(f"{self.path} cannot be read ({error.strerror}).") from error
-        for name, what in _walk(self.path, ""):
+        for name, what in walk(self.path, ""):
             if isinstance(what, os.stat_result):
                 files[name] = what
             else:
@@ -264,39 +268,6 @@ class Folder:
         return crc
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result | Finding]]:
-    """Yield the picture files below a folder, and what cannot be followed there.
-
-    Links to folders are not followed: one may lead in a circle.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            found = list(entries)
-    except OSError as error:
-        yield prefix, Finding("folder that cannot be read", str(folder), "left out", error.strerror or "")
-        return
-    for entry in found:
-        name = prefix + entry.name
-        if entry.is_dir(follow_symlinks=False):
-            if not entry.name.startswith(SKIPPED):
-                yield from _walk(Path(entry.path), f"{name}/")
-        elif _is_picture(entry.name):
-            yield from _file(entry, name)
-        elif entry.is_symlink() and Path(entry.path).is_dir() and not entry.name.startswith(SKIPPED):
-            told = "links to folders are not followed: they may lead in a circle"
-            yield name, Finding("link to a folder", entry.path, "left out", told)
-
-
-def _file(entry: os.DirEntry[str], name: str) -> Iterator[tuple[str, os.stat_result | Finding]]:
-    try:
-        state = entry.stat()
-    except OSError as error:
-        yield name, Finding("link that leads nowhere", entry.path, "left out", error.strerror or "")
-        return
-    if stat.S_ISREG(state.st_mode):
-        yield name, state
-
-
 def _name(info: zipfile.ZipInfo) -> str:
     """Return the name of a member: UTF-8 where its bytes are that, even if it does not say so, as of a Mac."""
     if info.flag_bits & UTF8 or info.filename.isascii():
@@ -305,15 +276,3 @@ def _name(info: zipfile.ZipInfo) -> str:
         return info.filename.encode("cp437").decode()
     except UnicodeError:
         return info.filename
-
-
-def _is_picture(name: str) -> bool:
-    """Return whether a file is a picture by its name, and none of those that an operating system leaves."""
-    parts = PurePosixPath(name).parts
-    hidden = any(part.startswith(SKIPPED) and part not in (".", "..") for part in parts)
-    return name.lower().endswith(SUFFIXES) and not hidden and _is_inside(name)
-
-
-def _is_inside(name: str) -> bool:
-    path = PurePosixPath(name.replace("\\", "/"))
-    return not path.is_absolute() and ".." not in path.parts and not DRIVE.match(name)

@@ -11,7 +11,7 @@ import pandas as pd
 from annotated_types import Ge, Le
 
 from lvmbench import DataError, Finding, Schema, UsageError, read_table, table_of, texts
-from lvmbench_images.archive import Archive
+from lvmbench_images.archive import Archive, Zip
 from lvmbench_images.columns import (
     Named,
     Roles,
@@ -35,7 +35,7 @@ class Images(PictureSet):
     """Any folder or zip of pictures with a CSV, TSV or Parquet table: ``images(faces)``.
 
     ``root`` is a path, from the working directory or from the data root. The table is ``labels``; by default
-    labels.csv or the only table in the folder, else the one that is named as the folder, labels.csv or the only table
+    labels.csv or the only table in the folder or zip, else the one that is named as it is, labels.csv or the only table
     beside it. Without a table, the folder that a picture lies in is its class.
 
     ``file`` is the column of names, with or without folders and suffix; by default the one that names the most
@@ -61,7 +61,7 @@ class Images(PictureSet):
         drop_duplicates: bool = False,
     ) -> None:
         frame = Frame(size, channels, crop)
-        asked = [file, split, identity, sorted((kinds or {}).items())]
+        asked = [labels, file, split, identity, sorted((kinds or {}).items())]
         schema = Schema(frame.shape, pixels)
         super().__init__("images", schema, frame, drop_duplicates=drop_duplicates, asked=asked)
         self._root, self._labels = root, labels
@@ -82,8 +82,11 @@ class Images(PictureSet):
                 f"images: no folder or zip '{self._root}' in {where}. Give its path: root='path'."
             )
         if self._labels is None:
-            return [root, *_tables(root)]
+            best = _tables(root)
+            return [root, *(_only(best, root) if root.is_dir() else best if len(best) == 1 else [])]
         table = place(self._labels, [root, root.parent])
+        if table is None and root.is_file() and self._labels in Zip(root).others():
+            return [root]
         if table is None:
             raise DataError(
                 f"images: no table '{self._labels}' here, in {root} or beside it. Give its path: labels='path'."
@@ -93,29 +96,51 @@ class Images(PictureSet):
     def table(self, pictures: Archive, tables: Sequence[Path]) -> Table:
         """Return what the rows of the table say, each of the picture that it names."""
         names = [member.name for member in pictures.members()]
-        path = tables[0] if tables else pictures.path
-        table = _read(path) if tables else _folders(path, names)
-        return _table(table, str(path), Index(names), self._roles, self._kinds)
+        index, inside = Index(names), self._inside(pictures)
+        if inside is None and not tables:
+            _only(_tables(pictures.path), pictures.path)  # several may lie beside a zip
+            where, table = pictures.path, _folders(pictures.path, names)
+        else:
+            where = tables[0] if inside is None else pictures.path / inside
+            table = _read(where, None if inside is None else pictures.read(inside))
+        return _table(table, str(where), index, self._roles, self._kinds)
+
+    def _inside(self, pictures: Archive) -> str | None:
+        """Return the table in a zip, where there is one and no other was asked for."""
+        if not isinstance(pictures, Zip):
+            return None
+        there = [Path(name) for name in pictures.others() if name.lower().endswith(TABLES)]
+        if self._labels is None:
+            found = _only(_best(there), pictures.path)
+            return found[0].as_posix() if found else None
+        elsewhere = place(self._labels, [pictures.path.parent]) is not None
+        return self._labels if self._labels in pictures.others() and not elsewhere else None
 
 
 def _tables(root: Path) -> list[Path]:
-    """Return the table of a folder or zip where there is no doubt which one it is.
-
-    Raises:
-        UsageError: if there are several.
-    """
+    """Return what may be the table of a folder or zip: what lies in the folder, else beside it."""
     whole = root.resolve()
     inside = _listed(root) if root.is_dir() else []
     beside = [] if inside else _listed(root.parent if root.name == whole.name else whole.parent)
     own = [path for path in beside if path.stem in (whole.name, whole.stem)]
-    found = inside or own or beside
-    best = [path for path in found if path.stem.lower() == "labels"] or found
-    if len(best) > 1:
-        names = ", ".join(path.name for path in best)
-        raise UsageError(
-            f"images: {best[0].parent} has several tables: {names}. Choose: labels={best[0].name}."
-        )
-    return best
+    return _best(inside or own or beside)
+
+
+def _best(tables: Sequence[Path]) -> list[Path]:
+    """Return the tables that are named labels, else all."""
+    return [path for path in tables if path.stem.lower() == "labels"] or list(tables)
+
+
+def _only(tables: list[Path], where: Path) -> list[Path]:
+    """Return a table, or none.
+
+    Raises:
+        UsageError: if there are several.
+    """
+    if len(tables) > 1:
+        names = ", ".join(path.name for path in tables)
+        raise UsageError(f"images: {where}: several tables: {names}. Choose: labels={tables[0].name}.")
+    return tables
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -126,9 +151,9 @@ def _listed(folder: Path) -> list[Path]:
     return [p for p in paths if p.suffix.lower() in TABLES and not p.name.startswith(".") and p.is_file()]
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, content: bytes | None) -> pd.DataFrame:
     """Return a table with its index as a column, where it has one: pandas may have put the names there."""
-    table = read_table(path)
+    table = read_table(path, content)
     return table_of(table if isinstance(table.index, pd.RangeIndex) else table.reset_index(), str(path))
 
 

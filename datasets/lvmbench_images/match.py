@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from lvmbench_images.archive import SUFFIXES, plain
+from lvmbench_images.archive import plain
+from lvmbench_images.walk import SUFFIXES
 
 Same = Callable[["_Name"], object]
 

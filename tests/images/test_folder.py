@@ -126,8 +126,50 @@ def test_the_table_is_looked_for_in_the_folder_then_beside_it(here, tables):
 
 def test_several_tables_are_an_error_that_names_them(here):
     write(here / "faces", pictures() | {"a.csv": "", "b.parquet": ""})
-    with pytest.raises(UsageError, match=r"several tables: a\.csv, b\.parquet\. Choose: labels=a\.csv"):
+    with pytest.raises(
+        UsageError, match=r"faces: several tables: a\.csv, b\.parquet\. Choose: labels=a\.csv"
+    ):
         images().locate()
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "about/them.csv"])
+def test_a_table_in_the_zip_is_read_there_before_one_beside_it(here, name):
+    told = csv([(n, i % 2) for i, n in enumerate(NAMES)])
+    path = zipped(
+        here / "faces.zip", pictures() | {name: told.encode(), "__MACOSX/._x.csv": b"", "notes.txt": b""}
+    )
+    write(here, {"other.csv": "a,b\n", "third.csv": "a,b\n"})
+    for data in (images("faces.zip"), images("faces.zip", labels=name)):
+        assert data.locate()[0] == path.relative_to(here)
+        assert rows_by_name(data)["001.png"][1] == [1]
+        assert data.schema.attributes[0].source == name.split("/")[-1]
+    write(here, {name: told.replace("smiling", "frowning")})
+    assert images("faces.zip", labels=name).schema.attributes[0].name == "frowning"
+
+
+def test_several_tables_in_a_zip_and_a_broken_one_are_told(here):
+    zipped(here / "faces.zip", pictures() | {"a.csv": b"file,smiling\n000.png\n", "b.csv": b""})
+    with pytest.raises(
+        UsageError, match=r"faces\.zip: several tables: a\.csv, b\.csv\. Choose: labels=a\.csv"
+    ):
+        images("faces.zip").album  # noqa: B018
+    with pytest.raises(DataError, match=r"faces\.zip/a\.csv, line 2: 1 cells"):
+        images("faces.zip", labels="a.csv").album  # noqa: B018
+    with pytest.raises(DataError, match=r"no table 'c\.csv'"):
+        images("faces.zip", labels="c.csv").locate()
+    zipped(here / "bare.zip", pictures())
+    write(here, {"a.csv": "", "b.csv": ""})
+    with pytest.raises(UsageError, match=r"bare\.zip: several tables: a\.csv, b\.csv"):
+        images("bare.zip").album  # noqa: B018
+
+
+def test_another_table_in_the_zip_is_another_data_set(here):
+    tables = {
+        f"{n}.csv": csv([(name, i % 2) for i, name in enumerate(NAMES)], f"file,{n}").encode() for n in "ab"
+    }
+    zipped(here / "faces.zip", pictures() | tables)
+    read = [images("faces.zip", labels=f"{n}.csv").schema.attributes[0].name for n in "ab"]
+    assert read == ["a", "b"]
 
 
 @pytest.mark.parametrize("place", [".", "faces", "../data"])

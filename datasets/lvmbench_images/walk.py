@@ -1,0 +1,65 @@
+"""Which files are pictures, by their names, and where they lie."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from lvmbench import Finding
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+SKIPPED = ("__MACOSX", ".")  # folders and files that an operating system leaves beside pictures
+DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+
+
+def walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result | Finding]]:
+    """Yield the picture files below a folder, and what cannot be followed there.
+
+    Links to folders are not followed: one may lead in a circle.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = list(entries)
+    except OSError as error:
+        yield prefix, Finding("folder that cannot be read", str(folder), "left out", error.strerror or "")
+        return
+    for entry in found:
+        name = prefix + entry.name
+        if entry.is_dir(follow_symlinks=False):
+            if not entry.name.startswith(SKIPPED):
+                yield from walk(Path(entry.path), f"{name}/")
+        elif is_picture(entry.name):
+            yield from _file(entry, name)
+        elif entry.is_symlink() and Path(entry.path).is_dir() and not entry.name.startswith(SKIPPED):
+            told = "links to folders are not followed: they may lead in a circle"
+            yield name, Finding("link to a folder", entry.path, "left out", told)
+
+
+def _file(entry: os.DirEntry[str], name: str) -> Iterator[tuple[str, os.stat_result | Finding]]:
+    try:
+        state = entry.stat()
+    except OSError as error:
+        yield name, Finding("link that leads nowhere", entry.path, "left out", error.strerror or "")
+        return
+    if stat.S_ISREG(state.st_mode):
+        yield name, state
+
+
+def is_picture(name: str) -> bool:
+    """Return whether a file is a picture by its name, and none of those that an operating system leaves."""
+    return name.lower().endswith(SUFFIXES) and not is_hidden(name) and is_inside(name)
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file, or a folder that it is in, is one that an operating system leaves."""
+    parts = PurePosixPath(name).parts
+    return any(part.startswith(SKIPPED) and part not in (".", "..") for part in parts)
+
+
+def is_inside(name: str) -> bool:
+    """Return whether a name stays in the folder that it is of."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return not path.is_absolute() and ".." not in path.parts and not DRIVE.match(name)
