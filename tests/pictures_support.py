@@ -6,6 +6,12 @@ import zipfile
 import numpy as np
 from PIL import Image
 
+from lvmbench_images.folder import Images
+
+COUNT = 40
+NAMES = [f"{i:03}.png" for i in range(COUNT)]
+MANY = [f"{i:03}.png" for i in range(60)]
+
 
 def noise(seed, side=16, channels=3):
     """Return a picture that no other seed gives: uint8 [side, side, channels], or [side, side]."""
@@ -62,3 +68,25 @@ def rows_by_name(data, parts=("train", "val", "test")):
         for part, split in splits
         for row, labels in zip(split.rows.tolist(), split.labels.tolist(), strict=True)
     }
+
+
+def pictures(names=NAMES):
+    return {name: png(seed) for seed, name in enumerate(names)}
+
+
+def faces(folder, names=NAMES, columns="file,smiling", row=lambda i, name: (name, i % 2), table="labels.csv"):
+    """Write a folder of pictures with a table of them."""
+    told = csv([row(i, name) for i, name in enumerate(names)], columns)
+    return write(folder, pictures(names) | {table: told})
+
+
+def images(root="faces", **options):
+    return Images(**{"root": root, "size": 16, **options})
+
+
+def trained(folder, changed=None, names=MANY, rows=None):
+    """Write pictures and their table, some of them other than they should be: all in one split."""
+    told = csv(rows or [(name, "train", i % 2) for i, name in enumerate(names)], "file,split,smiling")
+    return write(
+        folder, {name: png(i) for i, name in enumerate(names)} | {"labels.csv": told} | (changed or {})
+    )

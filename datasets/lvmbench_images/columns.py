@@ -56,27 +56,37 @@ def named_pictures(table: pd.DataFrame, index: Index, where: str, asked: str | N
     """
     if asked is not None:
         return _named(table, checked(table, asked, where, "file"), index)
-    found = [_named(table, name, index) for name in table.columns]
-    counts = [len(set(column.pictures) - {""}) for column in found]
-    best = [column for column, count in zip(found, counts, strict=True) if count == max(counts)]
-    if not counts or not max(counts):
+    counts = {name: len(_pictures(table[name], index)) for name in table.columns}
+    most = max(counts.values(), default=0)
+    if not most:
         raise DataError(
             f"{where}: no column names a picture. There are: {', '.join(table.columns)}. Say which one is to, "
             "as file=column, and give the folder or zip that holds its pictures."
         )
+    best = [_named(table, name, index) for name, count in counts.items() if count == most]
     if any(list(column.pictures) != list(best[0].pictures) for column in best):
         names = " and ".join(f"'{column.file}'" for column in best)
         raise UsageError(
-            f"{where}: {names} name {max(counts):,} pictures each, and not the same. Choose: file={best[0].file}."
+            f"{where}: {names} name {most:,} pictures each, and not the same. Choose: file={best[0].file}."
         )
     return best[0]
 
 
+def _pictures(column: pd.Series[Any], index: Index) -> set[str]:
+    """Return the pictures that a column names."""
+    try:
+        values = pd.Series(column.unique())
+    except TypeError:  # lists
+        return set()
+    fit = (index.find(cell) for cell in texts(values))
+    return {found[0] for found in fit if len(found) == 1}
+
+
 def _named(table: pd.DataFrame, column: str, index: Index) -> Named:
     cells = texts(table[column])
-    fit = {cell: index.find(cell) for cell in set(cells)}
-    pictures = [fit[cell][0] if len(fit[cell]) == 1 else "" for cell in cells]
-    several = [", ".join(map(repr, fit[cell][:3])) if len(fit[cell]) > 1 else "" for cell in cells]
+    fit = [index.find(cell) for cell in cells]
+    pictures = [found[0] if len(found) == 1 else "" for found in fit]
+    several = [", ".join(map(repr, found[:3])) if len(found) > 1 else "" for found in fit]
     return Named(column, cells, pictures, several)
 
 

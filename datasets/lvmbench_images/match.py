@@ -44,6 +44,7 @@ class Index:
     def __init__(self, pictures: Iterable[str]) -> None:
         self._by_last: dict[str, list[_Name]] = {}
         self._whole: dict[str, str] = {}
+        self._found: dict[str, list[str]] = {"": []}
         for picture in pictures:
             name = _Name.of(picture)
             self._by_last.setdefault(name.parts[-1], []).append(name)
@@ -51,11 +52,13 @@ class Index:
 
     def find(self, cell: str) -> list[str]:
         """Return the pictures that a cell fits best: one, none, or several that it does not tell apart."""
-        wanted = _Name.of(cell)
-        if not cell:
-            return []
+        if cell not in self._found:
+            self._found[cell] = self._fitting(_Name.of(cell))
+        return self._found[cell]
+
+    def _fitting(self, wanted: _Name) -> list[str]:
         fit = [name for name in self._by_last.get(wanted.parts[-1], ()) if name.fits(wanted)]
-        for same in _criteria(wanted, fit):
+        for same in _criteria(wanted, fit) if len(fit) > 1 else ():
             fit = [name for name in fit if same(name)] or fit
         return sorted({self._whole[name.written] for name in fit})
 

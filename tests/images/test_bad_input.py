@@ -1,51 +1,38 @@
 """Whatever is wrong with what people have: counted, named by file and row, never silently dropped."""
 
 import errno
-import json
-import os
 import struct
 import unicodedata
 import zipfile
 import zlib
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lvmbench import DataError, cache
-from lvmbench_images import remembered
-from lvmbench_images.folder import Images
-from pictures_support import csv, encoded, found, noise, png, rows_by_name, write, zipped
+from lvmbench import DataError
+from pictures_support import (
+    MANY,
+    csv,
+    encoded,
+    found,
+    images,
+    noise,
+    png,
+    rows_by_name,
+    trained,
+    write,
+    zipped,
+)
 
-NAMES = [f"{i:03}.png" for i in range(60)]
+pytestmark = pytest.mark.usefixtures("here")
+
+
 BAD = "007.png"
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.setenv("LVMBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("LVMBENCH_DATA", str(tmp_path / "data"))
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path / "here"
-
-
-def faces(folder, changed=None, names=NAMES, rows=None):
-    """Write pictures and their table, some of them other than they should be: all in one split."""
-    told = csv(rows or [(name, "train", i % 2) for i, name in enumerate(names)], "file,split,smiling")
-    return write(
-        folder, {name: png(i) for i, name in enumerate(names)} | {"labels.csv": told} | (changed or {})
-    )
-
-
-def images(root="faces", **options):
-    return Images(**{"root": root, "size": 16, **options})
 
 
 def read(data):
@@ -97,9 +84,9 @@ UNREADABLE = [
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(("content", "told"), UNREADABLE)
 def test_a_picture_that_cannot_be_read_is_left_out_and_told_with_the_reason(here, content, told, packed):
-    faces(here / "faces", {BAD: content})
+    trained(here / "faces", {BAD: content})
     if packed:
-        zipped(here / "faces.zip", {name: (here / "faces" / name).read_bytes() for name in NAMES})
+        zipped(here / "faces.zip", {name: (here / "faces" / name).read_bytes() for name in MANY})
         (here / "faces" / "labels.csv").rename(here / "labels.csv")
     data = images("faces.zip" if packed else "faces")
     assert read(data) == {"picture that cannot be read": 1}
@@ -107,7 +94,7 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_told_with_the_reason(here
     assert finding.effect == "left out"
     assert finding.where == f"{data.locate()[0]}: '{BAD}'"
     assert any(word in finding.told for word in told.split("|"))
-    assert set(rows_by_name(data)) == set(NAMES) - {BAD}
+    assert set(rows_by_name(data)) == set(MANY) - {BAD}
 
 
 CHANGED = [
@@ -123,12 +110,12 @@ CHANGED = [
 
 @pytest.mark.parametrize(("content", "told"), CHANGED)
 def test_a_picture_that_is_changed_is_told(here, content, told):
-    faces(here / "faces", {BAD: content})
+    trained(here / "faces", {BAD: content})
     data = images()
     assert read(data) == dict.fromkeys(told, 1)
     assert {f.effect for f in data.findings} == {"changed"}
     assert {f.where for f in data.findings} == {f"faces: '{BAD}'"}
-    assert set(rows_by_name(data)) == set(NAMES)
+    assert set(rows_by_name(data)) == set(MANY)
 
 
 @pytest.mark.parametrize(
@@ -136,12 +123,12 @@ def test_a_picture_that_is_changed_is_told(here, content, told):
     [encoded(np.dstack([noise(7), np.full((16, 16), 255, np.uint8)])), encoded(noise(7), exif=exif(1))],
 )
 def test_an_opaque_alpha_and_an_upright_exif_are_nothing_to_tell(here, content):
-    faces(here / "faces", {BAD: content})
+    trained(here / "faces", {BAD: content})
     assert read(images()) == {}
 
 
 def test_a_file_that_may_not_be_read_is_told_and_read_once_it_may(here, monkeypatch):
-    faces(here / "faces")
+    trained(here / "faces")
     real = Path.open
 
     def shut(self, *args, **options):
@@ -157,7 +144,7 @@ def test_a_file_that_may_not_be_read_is_told_and_read_once_it_may(here, monkeypa
         assert "Permission denied" in data.findings[0].told
     (here / "faces" / BAD).chmod(0o644)
     assert read(images()) == {}
-    assert set(rows_by_name(images())) == set(NAMES)
+    assert set(rows_by_name(images())) == set(MANY)
 
 
 def test_names_with_spaces_and_of_other_scripts_just_work(here):
@@ -168,9 +155,9 @@ def test_names_with_spaces_and_of_other_scripts_just_work(here):
         unicodedata.normalize("NFD", "Ünal é.png"),
         "a,b;c'd\"e.png",
     ]
-    names = odd + NAMES
+    names = odd + MANY
     quoted = ['"' + name.replace('"', '""') + '"' for name in names]
-    faces(here / "faces", names=names, rows=[(name, "train", i % 2) for i, name in enumerate(quoted)])
+    trained(here / "faces", names=names, rows=[(name, "train", i % 2) for i, name in enumerate(quoted)])
     assert read(images()) == {}
     assert set(rows_by_name(images())) == set(names)
 
@@ -197,8 +184,8 @@ def test_any_names_are_joined_with_their_rows_or_told(tmp_path_factory, stems):
 
 
 def test_a_picture_without_a_row_and_a_row_without_a_picture_are_left_out_and_told(here):
-    rows = [(name, "train", i % 2) for i, name in enumerate(["nothing.png", *NAMES[1:]])]
-    faces(here / "faces", rows=rows)
+    rows = [(name, "train", i % 2) for i, name in enumerate(["nothing.png", *MANY[1:]])]
+    trained(here / "faces", rows=rows)
     data = images()
     assert read(data) == {"row without a picture": 1, "picture without a row": 1}
     one, other = data.findings
@@ -207,14 +194,14 @@ def test_a_picture_without_a_row_and_a_row_without_a_picture_are_left_out_and_to
 
 
 def test_rows_of_one_picture_are_one_where_they_agree_and_missing_where_they_do_not(here):
-    rows = [(name, "train", i % 2) for i, name in enumerate(NAMES)]
+    rows = [(name, "train", i % 2) for i, name in enumerate(MANY)]
     rows += [
-        (NAMES[0], "train", 0),
-        (NAMES[1], "train", 0),
-        (f"faces/{NAMES[1]}", "train", 1),
-        (NAMES[2], "val", 0),
+        (MANY[0], "train", 0),
+        (MANY[1], "train", 0),
+        (f"faces/{MANY[1]}", "train", 1),
+        (MANY[2], "val", 0),
     ]
-    faces(here / "faces", rows=rows)
+    trained(here / "faces", rows=rows)
     data = images()
     assert read(data) == {"row twice": 1, "rows of one picture that disagree": 3}
     (same,) = found(data, "row twice")
@@ -229,22 +216,22 @@ def test_rows_of_one_picture_are_one_where_they_agree_and_missing_where_they_do_
     ]
     labels = {name: label for name, (_, [label]) in rows_by_name(data).items()}
     assert np.isnan(labels.pop("001.png"))
-    assert labels == {name: i % 2 for i, name in enumerate(NAMES) if i != 1}
+    assert labels == {name: i % 2 for i, name in enumerate(MANY) if i != 1}
 
 
 def test_a_row_without_a_name_is_told(here):
-    rows = [("" if i == 4 else name, "train", i % 2) for i, name in enumerate(NAMES)]
-    faces(here / "faces", rows=rows)
+    rows = [("" if i == 4 else name, "train", i % 2) for i, name in enumerate(MANY)]
+    trained(here / "faces", rows=rows)
     data = images()
     assert read(data) == {"row without a name": 1, "picture without a row": 1}
     assert data.findings[0].where == "faces/labels.csv, row 5"
 
 
 def test_a_column_of_constants_is_left_out_and_an_empty_class_told(here):
-    rows = [(name, "train", i % 2, "same", "abc"[i % 2]) for i, name in enumerate(NAMES)] + [
+    rows = [(name, "train", i % 2, "same", "abc"[i % 2]) for i, name in enumerate(MANY)] + [
         ("no.png", "train", 0, "same", "c")
     ]
-    write(faces(here / "faces"), {"labels.csv": csv(rows, "file,split,smiling,camera,hair")})
+    write(trained(here / "faces"), {"labels.csv": csv(rows, "file,split,smiling,camera,hair")})
     data = images()
     assert read(data) == {"column left out": 1, "class without a picture": 1, "row without a picture": 1}
     (column,), (empty,) = found(data, "column left out"), found(data, "class without a picture")
@@ -265,7 +252,7 @@ DIALECTS = [
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_csv_may_have_a_byte_order_mark_semicolons_tabs_and_windows_line_ends(here, dialect):
-    home = faces(here / "faces")
+    home = trained(here / "faces")
     expected = rows_by_name(images())
     write(home, {"labels.csv": dialect((home / "labels.csv").read_text())})
     assert read(images()) == {}
@@ -284,7 +271,7 @@ def test_a_csv_may_have_a_byte_order_mark_semicolons_tabs_and_windows_line_ends(
     ],
 )
 def test_a_table_that_is_none_is_told_by_file_and_line(here, content, told):
-    faces(here / "faces", {"labels.csv": content})
+    trained(here / "faces", {"labels.csv": content})
     with pytest.raises(DataError, match=told) as error:
         images().split("train")
     assert "faces/labels.csv" in str(error.value)
@@ -292,7 +279,7 @@ def test_a_table_that_is_none_is_told_by_file_and_line(here, content, told):
 
 def test_parquet_that_is_none_is_told(here):
     pytest.importorskip("pyarrow", reason="reading Parquet needs pyarrow, which is not installed")
-    faces(here / "faces")
+    trained(here / "faces")
     write(here, {"labels.parquet": b"PAR1 and no more"})
     with pytest.raises(DataError, match=r"labels\.parquet: not a whole Parquet file"):
         images(labels="labels.parquet").split("train")
@@ -300,9 +287,9 @@ def test_parquet_that_is_none_is_told(here):
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_what_is_wrong_with_the_names_in_a_zip_is_told_and_the_others_are_read(here):
-    home = faces(here / "faces")
+    home = trained(here / "faces")
     path = zipped(
-        here / "faces.zip", {name: (home / name).read_bytes() for name in NAMES} | {"../out.png": png(99)}
+        here / "faces.zip", {name: (home / name).read_bytes() for name in MANY} | {"../out.png": png(99)}
     )
     with zipfile.ZipFile(path, "a") as file:
         file.writestr("000.png", png(98))
@@ -317,14 +304,14 @@ def test_what_is_wrong_with_the_names_in_a_zip_is_told_and_the_others_are_read(h
     assert {f.where for f in data.findings} == {
         f"faces.zip: '{n}'" for n in ("../out.png", "000.png", "001.png")
     }
-    assert set(rows_by_name(data)) == {"./001.png", *NAMES} - {"001.png"}
+    assert set(rows_by_name(data)) == {"./001.png", *MANY} - {"001.png"}
 
 
 @pytest.mark.parametrize("way", ["encrypted", "lzma", "bz2", "bomb"])
 def test_a_member_that_cannot_be_unpacked_is_left_out_and_told(here, way):
-    home = faces(here / "faces")
+    home = trained(here / "faces")
     (home / "labels.csv").rename(here / "labels.csv")
-    path = zipped(here / "faces.zip", {name: (home / name).read_bytes() for name in NAMES if name != BAD})
+    path = zipped(here / "faces.zip", {name: (home / name).read_bytes() for name in MANY if name != BAD})
     kind = {"lzma": zipfile.ZIP_LZMA, "bz2": zipfile.ZIP_BZIP2}.get(way, zipfile.ZIP_DEFLATED)
     with zipfile.ZipFile(path, "a", kind) as file:
         file.writestr(BAD, bytes(30_000_000) if way == "bomb" else png(7))
@@ -341,180 +328,30 @@ def test_a_member_that_cannot_be_unpacked_is_left_out_and_told(here, way):
 
 
 def test_links_are_told(here):
-    home = faces(here / "faces")
+    home = trained(here / "faces")
     (home / "round").symlink_to(home)
     (home / "lost.png").symlink_to(home / "nowhere.png")
     assert read(images()) == {"link to a folder": 1, "link that leads nowhere": 1}
 
 
 def test_equal_files_are_told_and_left_out_where_it_is_asked_for(here):
-    faces(here / "faces", {NAMES[3]: png(1), NAMES[5]: png(2)})
+    trained(here / "faces", {MANY[3]: png(1), MANY[5]: png(2)})
     data = images()
     assert read(data) == {"copy within a split": 1, "copy within a split, with other labels": 1}
     assert {f.effect for f in data.findings} == {"noted"}
     few = images(drop_duplicates=True)
     read(few)
     assert {f.effect for f in few.findings} == {"left out"}
-    assert len(rows_by_name(few)) == len(NAMES) - 2
+    assert len(rows_by_name(few)) == len(MANY) - 2
 
 
 def test_no_picture_at_all_is_an_error_that_says_what_is_there(here):
     write(here / "faces", {"labels.csv": csv([("a.png", 1), ("b.png", 0)])})
     with pytest.raises(DataError, match=r"no column names a picture"):
         images().split("train")
-    faces(here / "bad", dict.fromkeys(NAMES, b""))
+    trained(here / "bad", dict.fromkeys(MANY, b""))
     with pytest.raises(DataError, match=r"no picture of the train split can be read, of \d+"):
         images("bad").split("train")
 
 
 # --- the first rows of a split are the same whatever is asked for, and in whatever order -----------------------
-
-
-def some_unreadable(here, every=4):
-    return faces(here / "faces", dict.fromkeys(NAMES[::every], b""))
-
-
-def same(one, other):
-    return all(
-        torch.equal(getattr(one, field), getattr(other, field)) for field in ("images", "labels", "rows")
-    )
-
-
-def in_memory(split):
-    """Return a split whose pictures are not mapped from the file that a test is about to damage."""
-    return replace(split, images=split.images.clone())
-
-
-def test_the_next_pictures_take_the_place_of_those_that_cannot_be_read(here, monkeypatch, tmp_path):
-    some_unreadable(here)
-    whole = images().split("train")
-    for step, limits in enumerate([(1, 5, 11, 1000), (11, 5), (30,), (2, 29, 3)]):
-        monkeypatch.setenv("LVMBENCH_CACHE", str(tmp_path / f"cache{step}"))
-        for limit in limits:
-            part = images().split("train", limit)
-            assert len(part) == min(limit, len(whole))
-            assert same(part, whole.head(limit))
-
-
-def test_findings_are_of_the_pictures_that_were_asked_for_however_many_the_cache_has(here):
-    some_unreadable(here)
-    fresh = images()
-    fresh.split("train", 25)
-    before = list(fresh.findings)
-    images().split("train")
-    again = images()
-    again.split("train", 25)
-    assert list(again.findings) == before
-    assert 0 < len(before) < 15
-
-
-@pytest.mark.parametrize("limit", [None, 25])
-def test_a_cache_that_is_half_full_is_filled_up(here, monkeypatch, limit):
-    some_unreadable(here)
-    whole = images().split("train", limit)
-    for path in (here.parent / "cache").rglob("*"):
-        path.unlink() if path.is_file() and "albums" not in path.parts else None
-    monkeypatch.setattr(cache, "CHUNK", 4)
-    made, real = [], Images._made
-
-    def killed(self, order, places):
-        made.append(places)
-        if len(made) > 4:
-            raise KeyboardInterrupt
-        return real(self, order, places)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(cache, "cores", lambda: 1)
-        patched.setattr(Images, "_made", killed)
-        with pytest.raises(KeyboardInterrupt):
-            images().split("train", limit)
-    assert same(images().split("train", 6), whole.head(6))
-    assert same(images().split("train", limit), whole)
-
-
-@pytest.mark.parametrize("damage", ["cut", "other", "version", "junk", "pixels"])
-def test_a_damaged_cache_and_one_of_another_version_are_made_again(here, damage):
-    some_unreadable(here)
-    data = images()
-    whole, told = in_memory(data.split("train")), list(data.findings)
-    (pictures,), (state,) = (
-        list((here.parent / "cache").rglob(f"train.{end}")) for end in ("pictures", "json")
-    )
-    if damage == "cut":
-        os.truncate(pictures, 1000)
-    if damage == "pixels":
-        pictures.write_bytes(bytes(pictures.stat().st_size))
-    if damage == "junk":
-        state.write_text("{")
-    if damage in ("version", "other"):
-        raw = json.loads(state.read_text())
-        state.write_text(json.dumps(raw | ({"format": 99} if damage == "version" else {"seen": "many"})))
-    again = images()
-    assert same(again.split("train"), whole)
-    assert [f for f in again.findings if f.what != "cache"] == told
-    if damage == "pixels":
-        assert "made again" in found(again, "cache")[0].where
-
-
-@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\xff" * len(b)])
-def test_a_damaged_album_is_read_again(here, damage):
-    some_unreadable(here)
-    whole = images().split("train")
-    (album,) = (here.parent / "cache").rglob("*.safetensors")
-    album.write_bytes(damage(album.read_bytes()))
-    assert same(images().split("train"), whole)
-
-
-def test_an_album_with_columns_of_several_lengths_is_none(here):
-    from safetensors.numpy import load, save
-
-    faces(here / "faces")
-    whole = images().split("train")
-    (path,) = (here.parent / "cache").rglob("*.safetensors")
-    arrays = load(path.read_bytes())
-    for change in ({"labels": arrays["labels"][:5]}, {"rows": None}):
-        path.write_bytes(save({k: v for k, v in (arrays | change).items() if v is not None}))
-        assert same(images().split("train"), whole)
-
-
-def test_a_disk_that_fills_costs_the_cache_and_no_picture(here, monkeypatch):
-    some_unreadable(here)
-    whole = images().split("train")
-    for path in (here.parent / "cache").rglob("*"):
-        path.unlink() if path.is_file() else None
-    monkeypatch.setattr(cache, "CHUNK", 4)
-    monkeypatch.setattr(cache, "SAVE_EVERY", 0.0)
-    real, left = cache._write, [3]
-
-    def full(file, pictures):
-        left[0] -= 1
-        if left[0] < 0:
-            file.write(bytes(5))  # a part, before it refuses
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        real(file, pictures)
-
-    def no_album(path, blob):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(cache, "_write", full)
-        patched.setattr(remembered, "_put", no_album)
-        data = images()
-        assert same(data.split("train"), whole)
-        (trouble,) = found(data, "cache")
-        assert "cannot be written (No space left on device)" in trouble.where
-    assert not list((here.parent / "cache").rglob(".album-*"))
-    again = images()
-    assert same(again.split("train"), whole)
-    assert not found(again, "cache")
-
-
-def test_a_half_written_album_leaves_nothing_behind(here, monkeypatch):
-    faces(here / "faces")
-
-    def full(handle):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(remembered.os, "fsync", full)
-    assert len(images().album.names) == len(NAMES)
-    assert not list((here.parent / "cache").rglob("*album*/*"))

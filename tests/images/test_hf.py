@@ -11,21 +11,11 @@ from lvmbench.calls import parse_calls
 from lvmbench.options import resolve
 from lvmbench.testing import check_dataset
 from lvmbench_images.hf import HuggingFace
-from pictures_support import found, noise, png, rows_by_name
+from pictures_support import COUNT, found, noise, png, rows_by_name
 
 REASON = "reading Hugging Face sets needs the package datasets, which is not installed"
 needed = pytest.mark.skipif(importlib.util.find_spec("datasets.load") is None, reason=REASON)
-COUNT = 40
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.setenv("LVMBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("LVMBENCH_DATA", str(tmp_path / "data"))
-    monkeypatch.delenv("LVMBENCH_DOWNLOAD", raising=False)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path / "here"
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.fixture
