@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lvmbench import DataError
 
@@ -24,6 +24,7 @@ Bytes = NDArray[np.uint8]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 Cut = Box | Literal["centre", "whole"]
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # none that runs another program
+PHOTOGRAPHS = ("JPEG", "MPO")  # the latter is a JPEG that a camera put a preview or a depth map beside
 MAX_PIXELS = 64_000_000
 LARGE = 8_000_000  # pixels of a picture that is decoded while no other such is: memory stays bounded
 DRAFT = (
@@ -69,6 +70,8 @@ def decode(content: bytes, frame: Frame) -> tuple[Bytes, list[str]]:
         return _decoded(content, frame)
     except DataError:
         raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"no picture of a known kind: {', '.join(FORMATS)}") from error
     except (Exception, MemoryError) as error:  # a damaged file makes a decoder raise anything
         raise DataError(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from error
 
@@ -99,13 +102,13 @@ def _made(picture: Image.Image, frame: Frame) -> tuple[Bytes, list[str]]:
 def _draft(picture: Image.Image, frame: Frame) -> None:
     """Have the decoder scale a large JPEG down, to at least twice of what is asked: it takes a fraction of the time."""
     scale = 2 * frame.size / min(picture.size)
-    if picture.format == "JPEG" and scale * DRAFT <= 2:
+    if picture.format in PHOTOGRAPHS and scale * DRAFT <= 2:
         picture.draft(None, (math.ceil(picture.width * scale), math.ceil(picture.height * scale)))
 
 
 def _remarks(picture: Image.Image, frame: Frame) -> Iterator[str]:
     """Yield what will be changed."""
-    if getattr(picture, "is_animated", False):
+    if getattr(picture, "is_animated", False) and picture.format not in PHOTOGRAPHS:
         yield "the first frame of an animation"
     if "exif" in picture.info and picture.getexif().get(ORIENTATION, 1) in range(2, 9):
         yield "turned as its EXIF says"

@@ -10,7 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from lvmbench import Finding
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+READ = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+UNREAD = (".heic", ".heif", ".avif", ".jp2", ".jxl")  # pictures all the same: decoding tells
+SUFFIXES = (*READ, *UNREAD)
 SKIPPED = ("__MACOSX", ".")  # folders and files that an operating system leaves beside pictures
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
@@ -28,7 +30,9 @@ def walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result | Find
         return
     for entry in found:
         name = prefix + entry.name
-        if entry.is_dir(follow_symlinks=False):
+        if _shown(entry.name) != entry.name:
+            yield name, Finding("name that is not UTF-8", _shown(entry.path), "left out")
+        elif entry.is_dir(follow_symlinks=False):
             if not entry.name.startswith(SKIPPED):
                 yield from walk(Path(entry.path), f"{name}/")
         elif is_picture(entry.name):
@@ -36,6 +40,11 @@ def walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result | Find
         elif entry.is_symlink() and Path(entry.path).is_dir() and not entry.name.startswith(SKIPPED):
             told = "links to folders are not followed: they may lead in a circle"
             yield name, Finding("link to a folder", entry.path, "left out", told)
+
+
+def _shown(name: str) -> str:
+    """Return a name as it can be shown: bytes that are no text are marked."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _file(entry: os.DirEntry[str], name: str) -> Iterator[tuple[str, os.stat_result | Finding]]:

@@ -6,6 +6,7 @@ import unicodedata
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -246,6 +247,17 @@ def test_links_to_folders_are_told_and_not_followed_and_links_to_files_are_read(
         ("link to a folder", f"{home}/a/round"),
         ("link to a folder", f"{home}/other"),
     ]
+
+
+def test_a_name_that_is_no_text_is_told(tmp_path):
+    home = write(tmp_path / "faces", {"1.png": b"x"})
+    try:
+        Path(os.fsdecode(os.fsencode(home) + b"/\xff.png")).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system takes no name that is not UTF-8")
+    files = Folder(home)
+    assert [member.name for member in files.members()] == ["1.png"]
+    assert [(f.what, f.where) for f in files.findings()] == [("name that is not UTF-8", f"{home}/\ufffd.png")]
 
 
 def test_what_is_no_file_is_no_picture(tmp_path):

@@ -76,7 +76,7 @@ UNREADABLE = [
     (JPEG[: len(JPEG) // 2], "truncated"),
     (JPEG[:20], ""),
     (png(7)[:200], "truncated|Truncated|broken"),
-    (b"<html>", "cannot identify"),
+    (b"<html>", "no picture of a known kind"),
     (claiming(50_000), "claims|exceeds limit|pixels"),
 ]
 
@@ -325,6 +325,13 @@ def test_a_member_that_cannot_be_unpacked_is_left_out_and_told(here, way):
     data = images("faces.zip")
     assert read(data) == {"picture that cannot be read": 1}
     assert BAD not in rows_by_name(data)
+
+
+def test_a_picture_of_a_kind_that_is_not_read_is_told(here):
+    trained(here / "faces", {"photo.HEIC": b"ftypheic"}, names=[*MANY, "photo.HEIC"])
+    data = images()
+    assert read(data) == {"picture that cannot be read": 1}
+    assert data.findings[0].where == "faces: 'photo.HEIC'"
 
 
 def test_links_are_told(here):
