@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import PIL
 import torch
 from numpy.typing import NDArray
 
@@ -91,12 +92,14 @@ class PictureSet(ABC):
         """
         album, order = self.album, self.album.order(name)
         count = len(order) if limit is None else min(limit, len(order))
-        digest = hashlib.sha256(f"{VERSION} {self.frame} {album.pictures_digest(name)}".encode()).hexdigest()
+        # another Pillow may decode in another way; the checksums of the cache tell of all else
+        content = f"{VERSION} {PIL.__version__} {self.frame} {album.pictures_digest(name)}"
         found = kept(
-            f"{self.name}-{digest[:16]}/{name}",
+            f"{self.name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}/{name}",
             count,
             len(order),
             lambda places: self._made(order, places),
+            probes=0,
             parallel=True,
         )
         self._read[name] = self._findings(order, found.remarks, found.trouble)

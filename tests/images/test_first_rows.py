@@ -130,7 +130,7 @@ def test_a_disk_that_fills_costs_the_cache_and_no_picture(here, monkeypatch):
         path.unlink() if path.is_file() else None
     monkeypatch.setattr(cache, "CHUNK", 4)
     monkeypatch.setattr(cache, "SAVE_EVERY", 0.0)
-    real, left = cache._write, [3]
+    real, left = cache.write, [3]
 
     def full(file, pictures):
         left[0] -= 1
