@@ -143,7 +143,7 @@ def test_a_disk_that_fills_costs_the_cache_and_no_picture(here, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(cache, "_write", full)
+        patched.setattr(cache, "write", full)
         patched.setattr(remembered, "_put", no_album)
         data = images()
         assert same(data.split("train"), whole)
