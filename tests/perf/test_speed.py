@@ -1,9 +1,12 @@
 """Figures on speed, one thread: ``pytest tests/perf -o addopts= --benchmark-only``. Nothing here asserts a time."""
 
+import io
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lvmbench.api import Budget
 from lvmbench.catalog import Catalog
@@ -36,6 +39,16 @@ def test_loading_2000_cached_faces(benchmark, tmp_path, monkeypatch):
     faces = Catalog.discover().get("dataset", "faces").load()(size=32)
     faces.split("train", 2000)
     benchmark.pedantic(faces.split, ("train", 2000), rounds=3)
+
+
+@pytest.mark.parametrize("side", [178, 1000])
+def test_decoding_100_jpegs(benchmark, side):
+    from lvmbench_images.decode import Frame, decode
+
+    pixels = np.random.default_rng(0).integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+    benchmark(lambda: [decode(file.getvalue(), Frame(64)) for _ in range(100)])
 
 
 @pytest.mark.parametrize(
