@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from lvmbench import DataError, Finding, Schema, UsageError, texts
 from lvmbench_images.archive import Archive
 from lvmbench_images.columns import attributes_of, identity_column, part
 from lvmbench_images.decode import Frame
+from lvmbench_images.fetch import is_allowed
 from lvmbench_images.hf_rows import Rows, Splits, image_column, labels, library
 from lvmbench_images.pictures import PictureSet
 from lvmbench_images.places import place
@@ -74,7 +74,7 @@ class HuggingFace(PictureSet):
         if local is not None:
             return [local]
         cached = Path(library().config.HF_DATASETS_CACHE) / self._place.replace("/", "___")
-        if not cached.exists() and not _may_download():
+        if not cached.exists() and not is_allowed():
             raise DataError(
                 f"hf: no folder '{self._place}' here or in the data root, and no such set in {cached.parent}. "
                 "Nothing is downloaded without --download: read the terms of the set on its page, then say it."
@@ -140,7 +140,7 @@ class HuggingFace(PictureSet):
     def _loaded(self) -> Splits:
         known, local = library(), place(self._place)
         try:
-            with contextlib.nullcontext() if _may_download() and local is None else _offline():
+            with contextlib.nullcontext() if is_allowed() and local is None else _offline():
                 found = self._load(known, local)
         except Exception as error:  # whatever the library raises
             told = " ".join(f"{type(error).__name__}: {error}".split())
@@ -155,10 +155,6 @@ class HuggingFace(PictureSet):
         if any((local / name).exists() for name in ("dataset_dict.json", "state.json")):
             return known.load_from_disk(str(local))
         return known.load_dataset(str(local.resolve()), self._config)
-
-
-def _may_download() -> bool:
-    return os.environ.get("LVMBENCH_DOWNLOAD") == "1"
 
 
 @contextlib.contextmanager
