@@ -17,15 +17,20 @@ import torch
 from torch import Tensor
 
 from lvmbench.environment import cores
-from lvmbench.shelf import Bytes, Made, Places, Remark, Shelf, State, write
+from lvmbench.shelf import Bytes, Made, Places, Remark, Shelf, State, size, write
 
 Make = Callable[[Places], Made]
 Heard = Callable[[int, int], None]
 Sound = Callable[[State], bool]
 
 PROBES = 16  # pictures made again to see whether a file still holds what its name says
-CHUNK = 256  # pictures made in one go
+CHUNK = 256  # pictures made in one go, at most
+CHUNK_BYTES = 2**23  # and no more than these: of large pictures a few
+FIRST = 16  # pictures made before their size is known
+TRIES = 3  # at files that another process makes anew at this moment
 SAVE_EVERY = 2.0  # seconds of work that a kill may cost
+
+GONE = (OSError, ValueError)  # what mapping a file raises that another process makes anew
 
 _watcher: ContextVar[Heard | None] = ContextVar("watcher", default=None)
 
@@ -83,18 +88,19 @@ def kept(
     def sound(state: State) -> bool:
         return _is_sound(shelf, state, make, rounding, probes)
 
-    state, trouble = shelf.state(), ""
-    if state is not None and not sound(state):
-        state, trouble = None, f"{shelf.file}: not what it should hold, or of another version; made again"
-    if state is None or not _has(state, count, total):
+    for _ in range(TRIES):
+        trouble = shelf.trouble(sound)
+        state = None if trouble else shelf.state()
         try:
-            state = _grown(shelf, sound, count, total, make, threads)
+            if state is None or not _has(state, count, total):
+                state = _grown(shelf, sound, count, total, make, threads)
         except OSError as error:
-            trouble = (
-                f"{shelf.file}: cannot be written ({error.strerror or error}); each process makes its own"
-            )
-            return replace(_in_memory(shelf, sound, count, total, make, threads), trouble=trouble)
-    return _view(state, shelf.mapped(state), count, trouble)
+            told = f"cannot be written ({error.strerror or error}); each process makes its own"
+            found = _in_memory(shelf, sound, count, total, make, threads)
+            return replace(found, trouble=f"{shelf.file}: {told}")
+        with contextlib.suppress(*GONE):
+            return _view(state, shelf.mapped(state), count, trouble)
+    return _in_memory(shelf, sound, count, total, make, threads)
 
 
 @contextlib.contextmanager
@@ -139,11 +145,18 @@ def _grown(shelf: Shelf, sound: Sound, count: int, total: int, make: Make, threa
 def _in_memory(shelf: Shelf, sound: Sound, count: int, total: int, make: Make, threads: int) -> Kept:
     """Return pictures that no file keeps, but for those that one does."""
     state = _sound_state(shelf, sound)
-    parts = [shelf.mapped(state)]
+    pictures = np.empty((0, 1, 1, 1), dtype=np.uint8)
+    if state.count:
+        kept_on_disk = shelf.mapped(state)[:count]
+        pictures = np.empty((count, *state.shape), dtype=np.uint8)
+        pictures[: len(kept_on_disk)] = kept_on_disk
     for made, after in _until(state, count, total, make, threads):
-        parts.append(made.pictures)
+        if len(made.places):
+            if not len(pictures):
+                pictures = np.empty((count, *after.shape), dtype=np.uint8)
+            pictures[state.count : after.count] = made.pictures
         state = after
-    return _view(state, np.concatenate([part for part in parts if len(part)] or parts), count)
+    return _view(state, pictures, count)
 
 
 def _sound_state(shelf: Shelf, sound: Sound) -> State:
@@ -156,12 +169,19 @@ def _until(state: State, count: int, total: int, make: Make, threads: int) -> It
     heard, begun = _watcher.get(), state.count
     while not _has(state, count, total):
         end = min(total, state.seen + count - state.count)
-        chunks = [np.arange(i, min(i + CHUNK, end)) for i in range(state.seen, end, CHUNK)]
+        step = _at_once(state.shape)
+        if not state.shape:  # their size tells how many may be made at once
+            end = min(end, state.seen + step)
+        chunks = [np.arange(i, min(i + step, end)) for i in range(state.seen, end, step)]
         for asked, made in zip(chunks, _each(make, chunks, threads), strict=True):
             state = state.after(asked, made)
             yield made, state
             if heard is not None:
                 heard(state.count - begun, count - begun)
+
+
+def _at_once(shape: Sequence[int]) -> int:
+    return max(1, min(CHUNK, CHUNK_BYTES // size(shape))) if shape else min(CHUNK, FIRST)
 
 
 def _each(make: Make, chunks: Sequence[Places], threads: int) -> Iterator[Made]:
@@ -184,13 +204,16 @@ def _each(make: Make, chunks: Sequence[Places], threads: int) -> Iterator[Made]:
 
 def _is_sound(shelf: Shelf, state: State, make: Make, rounding: int, probes: int) -> bool:
     """Return whether some chunks of a file have their checksums, and some pictures are what is made of them now."""
-    if not shelf.agrees(state):
+    try:
+        pictures = shelf.mapped(state)
+        if not shelf.agrees(state):
+            return False
+    except GONE:
         return False
-    if not probes:
+    if not probes or not state.count:
         return True
     chosen = np.unique(np.linspace(0, state.count - 1, probes).astype(np.int64))
-    made = make(state.places[chosen])
-    found = shelf.mapped(state)[chosen].astype(np.int16)
+    made, found = make(state.places[chosen]), pictures[chosen].astype(np.int16)
     if made.pictures.shape != found.shape:
         return False
     return bool((np.abs(made.pictures.astype(np.int16) - found) <= rounding).all())

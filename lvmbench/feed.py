@@ -23,11 +23,12 @@ Batches = Iterator[tuple[Tensor, Tensor]]
 class Feed(Protocol):
     """Pictures and labels by their rows.
 
-    ``device`` is where it wants the row numbers; ``first`` are the first pictures, on the device that trains.
+    ``device`` is where it wants the row numbers; ``whole`` is the split, its pictures where they lie, its labels on
+    the device that trains.
     """
 
     device: torch.device
-    first: Split
+    whole: Split
 
     def batches(self, rows: Rows) -> Batches:
         """Yield pictures and labels of each batch of rows, on the device that trains: uint8 [B, C, H, W], [B, A]."""
@@ -50,12 +51,12 @@ class Resident:
 
     def __init__(self, split: Split, device: torch.device) -> None:
         self.device = device
-        self.first = on(split, device)
+        self.whole = on(split, device)
 
     def batches(self, rows: Rows) -> Batches:
         """Yield the pictures and labels of each batch of rows, on the device: uint8 [B, C, H, W], [B, A]."""
         for batch in rows:
-            yield self.first.images[batch], self.first.labels[batch]
+            yield self.whole.images[batch], self.whole.labels[batch]
 
 
 class Streamed:
@@ -64,8 +65,7 @@ class Streamed:
     def __init__(self, split: Split, device: torch.device) -> None:
         self.device = torch.device("cpu")
         self.split, self.target = split, device
-        fit = min(len(split), _room(device) / max(1, split.images[:1].numel()))
-        self.first = on(split.head(max(1, int(fit))), device)
+        self.whole = replace(split, labels=split.labels.to(device))
 
     def batches(self, rows: Rows) -> Batches:
         """Yield pictures and labels of each batch of rows, on the device that trains: uint8 [B, C, H, W], [B, A]."""

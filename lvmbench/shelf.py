@@ -16,7 +16,7 @@ import fcntl
 import json
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -98,7 +98,14 @@ class Shelf:
             whole &= sum(count for count, _ in sums) == found.count
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return found if whole and len(found.shape) == 3 and found.count > 0 else None
+        return found if whole and len(found.shape) == (3 if found.count else len(found.shape)) else None
+
+    def trouble(self, sound: Callable[[State], bool]) -> str:
+        """Return why what stands in the file cannot be used, nothing where it can or nothing stands there."""
+        state = self.state()
+        if self.told.exists() if state is None else not sound(state):
+            return f"{self.file}: not what it should hold, or of another version; made again"
+        return ""
 
     def mapped(self, state: State) -> Bytes:
         """Return the file mapped copy-on-write, which torch takes without a warning."""

@@ -68,7 +68,8 @@ def fit(
 
     A model with ``fit`` learns by itself, one with ``losses`` or ``loss`` by gradients. Where it has them,
     ``own_budget(budget)`` replaces the budget, ``start(train)`` and ``after_step()`` are called, each function
-    in ``milestones()`` is called with the training data at its share of the steps, ``settled`` is the share at
+    in ``milestones()`` is called with the training data at its share of the steps (pictures that do not fit a device
+    stay where they are: what is used of them is to be moved), ``settled`` is the share at
     which its schedules end, terms named in ``constraints`` are no part of the learning curve (they hold something
     in its place, and their noise tells nothing of progress), and with ``patience`` the run stops after so many
     looks without progress and the best weights return. A look runs without gradients.
@@ -144,7 +145,7 @@ class _Run:
         self.val = on(val.head(max(LOOK_ROWS, self.budget.images // LOOK_COST)), device)
         self.curve: list[tuple[int, float]] = []
         if hasattr(model, "start"):
-            model.start(self.feed.first)
+            model.start(self.feed.whole)
         self.groups, self.losses = objective(model)
 
     def descend(self, on_progress: Progress | None) -> History:
@@ -160,7 +161,7 @@ class _Run:
         self.model.train()
         for step, seen in enumerate(self.feed.batches(islice(rows, steps)), start=1):
             for reached in milestones.get(step, ()):
-                reached(self.feed.first)
+                reached(self.feed.whole)
             since.append(descent.step(self._batch(*seen), _progress(step, steps)))
             if hasattr(self.model, "after_step"):
                 self.model.after_step()

@@ -71,9 +71,10 @@ def assemble(title: str, files: Archive, table: Table, *, drop_duplicates: bool 
     Raises:
         DataError: if no picture has a row.
     """
-    members, found = _by_name(files)
+    named, found = _by_name(files)
     found += table.findings
-    groups = _rows_by_name(table)
+    members = {name: member for name, member in named.items() if not member.fault}
+    groups = {n: rows for n, rows in _rows_by_name(table).items() if n in members or n not in named}
     joined = [name for name in groups if name in members]
     if not joined:
         raise DataError(_nothing_joined(title, files, table, members))
@@ -112,12 +113,13 @@ def _by_name(files: Archive) -> tuple[dict[str, Member], list[Finding]]:
     members: dict[str, Member] = {}
     found = files.findings()
     for member in files.members():
+        where = f"{files.path}: '{member.name}'"
+        if member.fault:
+            found.append(Finding("picture that cannot be read", where, "left out", member.fault))
         first = members.setdefault(plain(member.name), member)
         if first is not member:
             told = f"the same as '{first.name}', written in another way"
-            found.append(
-                Finding("name written in two ways", f"{files.path}: '{member.name}'", "left out", told)
-            )
+            found.append(Finding("name written in two ways", where, "left out", told))
     return members, found
 
 

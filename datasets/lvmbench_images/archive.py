@@ -28,16 +28,18 @@ LOCAL_HEADER = struct.Struct(
     "<4s22xHH"
 )  # of a member: its mark, the lengths of its name and of the extra field
 STORED, DEFLATED = 0, 8
+ENCRYPTED = 0x1
 UTF8 = 0x800  # set where the name of a member says that it is UTF-8
 
 
 @dataclass(frozen=True)
 class Member:
-    """A picture file in an archive: equal pictures have equal sizes and checksums."""
+    """A picture file in an archive: equal pictures have equal sizes and checksums; ``fault`` says why it has none."""
 
     name: str
     size: int
     crc: int
+    fault: str = ""
 
 
 class Archive(Protocol):
@@ -92,7 +94,7 @@ class Zip:
             found = self.path.stat()
         except OSError as error:
             raise DataError(f"{self.path} cannot be read ({error.strerror}).") from error
-        return f"{self.path.resolve()} {found.st_size} {found.st_mtime_ns}"
+        return f"{self.path.resolve()} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
     def names(self) -> list[str]:
         """Return the names of the pictures, in their order."""
@@ -100,8 +102,7 @@ class Zip:
 
     def members(self) -> list[Member]:
         """Return the pictures from the central directory: nothing is decompressed."""
-        infos = self._infos.items()
-        return sorted((Member(name, i.file_size, i.CRC) for name, i in infos), key=lambda member: member.name)
+        return [Member(n, i.file_size, i.CRC, _fault(i)) for n, i in sorted(self._infos.items())]
 
     def findings(self) -> list[Finding]:
         """Return the names that would lie outside of a folder, and those that stand in the file twice."""
@@ -126,10 +127,8 @@ class Zip:
             DataError: if it is damaged, encrypted, of an uncommon compression, or larger than any picture.
         """
         info = self._infos[name] if name in self._infos else self._others[name]
-        if (claimed := max(info.file_size, info.compress_size)) > MAX_BYTES:
-            raise self._damaged(name, f"claims {claimed:,} bytes, more than any picture has")
-        if info.flag_bits & 1:
-            raise self._damaged(name, "is encrypted")
+        if fault := _fault(info):
+            raise self._damaged(name, fault)
         content = self._inflated(info, self._raw(info))
         if len(content) != info.file_size or zlib.crc32(content) != info.CRC:
             raise self._damaged(name, "does not agree with its checksum")
@@ -174,8 +173,6 @@ class Zip:
     def _inflated(self, info: zipfile.ZipInfo, raw: bytes) -> bytes:
         if info.compress_type == STORED:
             return raw
-        if info.compress_type != DEFLATED:
-            raise self._damaged(_name(info), f"is compressed in an uncommon way ({info.compress_type})")
         try:
             return zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, info.file_size + 1)
         except zlib.error as error:
@@ -209,10 +206,8 @@ class Folder:
 
     def members(self) -> list[Member]:
         """Return the pictures below the folder; each is read once for its checksum, whole or not at all."""
-        names = self.names()
         with ThreadPoolExecutor() as pool:
-            crcs = list(pool.map(self._crc, names))
-        return [Member(name, self._files[name].st_size, crc) for name, crc in zip(names, crcs, strict=True)]
+            return list(pool.map(self._member, self.names()))
 
     def findings(self) -> list[Finding]:
         """Return the folders and links in it that cannot be followed."""
@@ -254,18 +249,35 @@ class Folder:
                 found.append(what)
         return files, found
 
-    def _crc(self, name: str) -> int:
-        """Return the checksum of a file, read in pieces; 0 where it cannot be read: decoding will tell."""
-        if self._files[name].st_size > MAX_BYTES:
-            return 0
-        crc = 0
+    def _member(self, name: str) -> Member:
+        """Return a picture with its checksum, for which it is read in pieces.
+
+        Raises:
+            DataError: if it cannot be read at this moment: it may be another time.
+        """
+        size, crc = self._files[name].st_size, 0
+        if size > MAX_BYTES:
+            return Member(name, size, 0, f"holds {size:,} bytes, more than any picture has")
         try:
             with (self.path / name).open("rb") as file:
                 while piece := file.read(PIECE):
                     crc = zlib.crc32(piece, crc)
-        except OSError:
-            return 0
-        return crc
+        except PermissionError as error:
+            return Member(name, size, 0, f"cannot be read ({error.strerror})")
+        except OSError as error:
+            raise DataError(f"{self.path / name} cannot be read ({error.strerror}).") from error
+        return Member(name, size, crc)
+
+
+def _fault(info: zipfile.ZipInfo) -> str:
+    """Return why a member is not read, whatever its bytes are; nothing where it is."""
+    if (claimed := max(info.file_size, info.compress_size)) > MAX_BYTES:
+        return f"claims {claimed:,} bytes, more than any picture has"
+    if info.flag_bits & ENCRYPTED:
+        return "is encrypted"
+    if info.compress_type not in (STORED, DEFLATED):
+        return f"is compressed in an uncommon way ({info.compress_type})"
+    return ""
 
 
 def _name(info: zipfile.ZipInfo) -> str:

@@ -93,8 +93,8 @@ class Rows:
     def _member(self, name: str) -> Member:
         try:
             content = self.read(name)
-        except DataError:
-            return Member(name, 0, 0)  # decoding will tell
+        except DataError as error:
+            return Member(name, 0, 0, str(error))
         return Member(name, len(content), zlib.crc32(content))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from lvmbench import Finding
@@ -30,8 +31,7 @@ class Joined:
 
     def members(self) -> list[Member]:
         """Return the pictures, each once."""
-        there = ((name, self._first[name][1]) for name in self.names())
-        return [Member(name, member.size, member.crc) for name, member in there]
+        return [replace(self._first[name][1], name=name) for name in self.names()]
 
     def findings(self) -> list[Finding]:
         """Return what is wrong with names, and the pictures that are in several archives."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
@@ -23,7 +24,7 @@ from lvmbench_images.remembered import remembered
 from lvmbench_images.table import Table
 
 SplitName = Literal["train", "val", "test"]
-VERSION = 2  # of what is made of files: raised when the same files give other rows
+VERSION = 3  # of what is made of files: raised when the same files give other rows
 
 
 class PictureSet(ABC):
@@ -116,7 +117,7 @@ class PictureSet(ABC):
     def album(self) -> Album:
         """The pictures and what is said of them, read once and remembered until a file changes."""
         files, tables = self._files, self.locate()[1:]
-        times = [f"{path.resolve()} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in tables]
+        times = [_time(path) for path in tables]
 
         def read() -> Album:
             return assemble(self.name, files, self.table(files, tables), drop_duplicates=self._drop)
@@ -134,8 +135,9 @@ class PictureSet(ABC):
         sound: list[int] = []
         remarks: list[Remark] = []
         for place in places.tolist():
+            content = self._content(int(order[place]))
             try:
-                pixels, changed = decode(self._files.read(self.album.names[order[place]]), self.frame)
+                pixels, changed = decode(content, self.frame)
             except DataError as error:
                 remarks.append((place, "picture that cannot be read", "left out", str(error)))
                 continue
@@ -144,9 +146,30 @@ class PictureSet(ABC):
             remarks += [(place, what, "changed", "") for what in changed]
         return Made(pictures[: len(sound)], np.array(sound, dtype=np.int64), remarks)
 
+    def _content(self, i: int) -> bytes:
+        """Return the bytes of a picture as the album knows it.
+
+        Raises:
+            DataError: if they cannot be read at this moment, or are others: what came of them is not to be kept.
+        """
+        album, name = self.album, self.album.names[i]
+        content = self._files.read(name)
+        if (len(content), zlib.crc32(content)) != (album.sizes[i], album.crcs[i]):
+            raise DataError(f"{self._files.path}: '{name}' changed while it was read. Run it again.")
+        return content
+
     def _findings(self, order: NDArray[np.int64], remarks: Sequence[Remark], trouble: str) -> list[Finding]:
         found = [
             Finding(what, f"{self._files.path}: '{self.album.names[order[place]]}'", effect, told)
             for place, what, effect, told in remarks
         ]
         return [*found, *([Finding("cache", trouble)] if trouble else [])]
+
+
+def _time(path: Path) -> str:
+    """Tell the state of a file: its place, its size, when it was written and when anything of it changed."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
+    return f"{path.resolve()} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"

@@ -81,7 +81,7 @@ class VaDE(lvmbench.VAE):
     @torch.no_grad()
     def place(self, train: Split) -> None:
         """Fit the mixture to the codes of training pictures."""
-        chunks = train.images[:CODES].split(CHUNK)
+        chunks = train.images[:CODES].to(self.logits.device).split(CHUNK)
         z = torch.cat([self.encode(expected(self.schema, images)) for images in chunks])
         generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
         found = fit_mixture(z, len(self.logits), generator)

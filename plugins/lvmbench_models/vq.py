@@ -59,7 +59,7 @@ class VQVAE(lvmbench.Autoencoder):
     def start(self, train: Split) -> None:
         """Take vectors of training pictures as the first codebook."""
         super().start(train)
-        chunks = train.images[:START_ROWS].split(CHUNK)
+        chunks = train.images[:START_ROWS].to(self.codebook.device).split(CHUNK)
         vectors = torch.cat([self.vectors(expected(self.schema, images)) for images in chunks]).flatten(0, 1)
         self.codebook.copy_(vectors[torch.randint(len(vectors), (self.codes,))])
         self.sums.copy_(self.codebook)
