@@ -24,7 +24,7 @@ Heard = Callable[[int, int], None]
 Sound = Callable[[State], bool]
 
 PROBES = 16  # pictures made again to see whether a file still holds what its name says
-CHUNK = 256  # pictures made in one go, at most
+CHUNK = 32  # pictures made in one go, at most
 CHUNK_BYTES = 2**23  # and no more than these: of large pictures a few
 FIRST = 16  # pictures made before their size is known
 TRIES = 3  # at files that another process makes anew at this moment

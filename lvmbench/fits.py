@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from lvmbench.findings import counted, findings_of
 from lvmbench.labels import Splits, by_identity, permuted
 from lvmbench.plan import Cell
 from lvmbench.records import Store
+from lvmbench.resolved import content_of
 from lvmbench.training import History, build, fit
 
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -163,7 +165,7 @@ class _Data:
 
 def _data(cell: Cell, shop: Workshop) -> _Data:
     dataset = shop.catalog.get("dataset", cell.dataset).load()(**cell.dataset_options)
-    if dataset.fingerprint != cell.fingerprint:
+    if content_of(dataset) != cell.fingerprint:
         raise DataError(f"{cell.dataset_label}: its files changed since this was planned. Run it again.")
     with shop.phases("load"):
         shop.progress("load", 0, 1)
@@ -220,9 +222,15 @@ def _stored(folder: Path, data: _Data, shop: Workshop) -> Fitted:
     codes = load((folder / "codes.safetensors").read_bytes())
     history = History(**kept["history"])
     shop.phases.seconds["fit"], shop.phases.peak_mib["fit"] = kept["seconds"], kept["peak_mib"]
-    whole = {k: c for k, c in codes.items() if len(c) == len(data.splits[k.partition("/")[0]])}  # type: ignore[index]
+    rows = kept.get("rows", {})
+    whole = {k: c for k, c in codes.items() if rows.get(n := k.partition("/")[0]) == _rows(data.splits[n])}  # type: ignore[index]
     model = _ready(model, shop.device)
     return Fitted(model, data.dataset, data.splits, history, whole, kept["made"], data.findings)
+
+
+def _rows(split: Split) -> str:
+    """Name the rows that codes are of: another budget has others."""
+    return sha256(split.rows.numpy().tobytes()).hexdigest()[:32]
 
 
 def _keep(folder: Path, cell: Cell, found: Fitted, phases: Phases) -> None:
@@ -237,6 +245,7 @@ def _keep(folder: Path, cell: Cell, found: Fitted, phases: Phases) -> None:
         "seconds": phases.seconds["fit"],
         "peak_mib": phases.peak_mib["fit"],
         "made": found.made,
+        "rows": {name: _rows(split) for name, split in found.splits.items()},
     }
     (folder / "fit.json").write_text(json.dumps(told, indent=1))
 

@@ -99,9 +99,16 @@ def data_of(item: Item, call: Call, budget: Budget) -> Data:
         "dataset": item.full_name,
         "dataset_options": options,
         "dataset_label": str(getattr(dataset, "title", "")) or label_of(item, options),
-        "fingerprint": dataset.fingerprint,
+        "fingerprint": content_of(dataset),
     }
     return Data(dataset, fields)
+
+
+def content_of(dataset: Dataset) -> str:
+    """Name what is in a data set: its rows, and what its schema makes of them."""
+    schema = dataset.schema
+    attributes = [(a.name, a.kind, a.classes) for a in schema.attributes]
+    return digest([dataset.fingerprint, schema.shape, schema.pixels, attributes, schema.identities])
 
 
 def dataset_of(catalog: Catalog, text: str, *, drop_duplicates: bool = False) -> tuple[str, Dataset]:

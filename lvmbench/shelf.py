@@ -32,7 +32,7 @@ Places: TypeAlias = "NDArray[np.int64]"
 Remark = tuple[int, str, Effect, str]  # a place; what it is, what was done, and more
 
 FORMAT = 1
-SUMS = 8  # chunks whose checksum is looked at to see whether a file still holds what its name says
+SUMS = 64  # chunks whose checksum is looked at to see whether a file still holds what its name says
 
 
 @dataclass(frozen=True)

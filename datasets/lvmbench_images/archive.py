@@ -42,6 +42,10 @@ class Member:
     fault: str = ""
 
 
+class Damaged(DataError):
+    """A member of a zip that is not what the zip says, and will not be until the zip is another."""
+
+
 class Archive(Protocol):
     """Named files that can be listed, and read by several threads at once."""
 
@@ -101,8 +105,9 @@ class Zip:
         return sorted(self._infos)
 
     def members(self) -> list[Member]:
-        """Return the pictures from the central directory: nothing is decompressed."""
-        return [Member(n, i.file_size, i.CRC, _fault(i)) for n, i in sorted(self._infos.items())]
+        """Return the pictures; each is read once, to see whether it is what the directory says."""
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(self._member, self.names()))
 
     def findings(self) -> list[Finding]:
         """Return the names that would lie outside of a folder, and those that stand in the file twice."""
@@ -124,7 +129,9 @@ class Zip:
         """Return the contents of a file, its checksum verified.
 
         Raises:
-            DataError: if it is damaged, encrypted, of an uncommon compression, or larger than any picture.
+            Damaged: if it is encrypted, of an uncommon compression, larger than any picture, or not what the directory
+                says.
+            DataError: if the file cannot be read at this moment.
         """
         info = self._infos[name] if name in self._infos else self._others[name]
         if fault := _fault(info):
@@ -168,7 +175,15 @@ class Zip:
         try:
             return os.pread(self._file.fp.fileno(), count, start)
         except OSError as error:
-            raise self._damaged(_name(info), f"cannot be read ({error.strerror})") from error
+            raise DataError(f"{self._where(_name(info))} cannot be read ({error.strerror}).") from error
+
+    def _member(self, name: str) -> Member:
+        info, fault = self._infos[name], ""
+        try:
+            self.read(name)
+        except Damaged as error:
+            fault = str(error)
+        return Member(name, info.file_size, info.CRC, fault)
 
     def _inflated(self, info: zipfile.ZipInfo, raw: bytes) -> bytes:
         if info.compress_type == STORED:
@@ -178,8 +193,8 @@ class Zip:
         except zlib.error as error:
             raise self._damaged(_name(info), f"is damaged ({error})") from error
 
-    def _damaged(self, name: str, told: str) -> DataError:
-        return DataError(f"{self._where(name)} {told}. Fetch the file again.")
+    def _damaged(self, name: str, told: str) -> Damaged:
+        return Damaged(f"{self._where(name)} {told}. Fetch the file again.")
 
     def _where(self, name: str) -> str:
         return f"{self.path}: '{name}'"

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lvmbench import DataError
 
@@ -70,6 +70,8 @@ def decode(content: bytes, frame: Frame) -> tuple[Bytes, list[str]]:
         return _decoded(content, frame)
     except (DataError, MemoryError):
         raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"no picture of a known kind: {', '.join(FORMATS)}") from error
     except Exception as error:  # a damaged file makes a decoder raise anything
         raise DataError(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from error
 
