@@ -234,6 +234,29 @@ def test_a_changed_byte_a_cut_file_and_a_missing_member_are_told(home):
         DSprites().split("test")
 
 
+HEADERS = ["{'descr': '<f8', 'shape': (", "{'descr': '<f8', ", "(" * 300, "{'shape': 1}", "\0"]
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_header_that_is_none_is_told(home, header):
+    text = header.encode()
+    path = write(home, latents_values=b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text)
+    with pytest.raises(DataError, match=r"'latents_values.npy' cannot be read \(.+\)") as error:
+        DSprites().split("test")
+    assert str(path) in str(error.value)
+
+
+def test_a_damaged_member_of_another_compression_is_told(home):
+    path = write(home)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("latents_values.npy", array(latents()))
+    content = bytearray(path.read_bytes())
+    content[60:400] = bytes(340)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"'latents_values.npy' cannot be read \(.+\)"):
+        DSprites().split("test")
+
+
 def test_a_missing_file_is_told_with_its_source_and_that_it_is_not_fetched(home, monkeypatch):
     monkeypatch.setenv("LVMBENCH_DOWNLOAD", "1")
     with pytest.raises(DataError) as error:
