@@ -126,12 +126,13 @@ def _parts(
     where: Path, names: Sequence[str], numbers: NDArray[np.int64], there: Collection[str]
 ) -> tuple[NDArray[np.int8], list[Finding]]:
     """Return the splits of the rows, [M], all undecided where one of them has no picture."""
-    parts, found = official(numbers), []
+    parts = official(numbers)
+    found: list[Finding] = []
     path = look(FOLDER, SPLITS)
     if path is not None:
-        given = _split_file(path)
+        given, found = _split_file(path)
         parts = np.array([given.get(n, p) for n, p in zip(names, parts.tolist(), strict=True)], dtype=np.int8)
-        found = [
+        found += [
             Finding("picture without a split", f"{path}: '{name}'", "noted", "its number tells")
             for name in names
             if name in there and name not in given
@@ -147,7 +148,7 @@ def _parts(
     return parts, found
 
 
-def _split_file(path: Path) -> dict[str, int]:
+def _split_file(path: Path) -> tuple[dict[str, int], list[Finding]]:
     """Return the split of each picture as a place in ``PARTS``, which is how the file numbers them."""
     listing = read_listing(path)
     values = _only_column(listing)
@@ -155,7 +156,7 @@ def _split_file(path: Path) -> dict[str, int]:
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(f"{listing.where(row)}: no split is numbered {values[row]}; 0, 1 and 2 are. {AGAIN}")
-    return dict(zip(listing.names, values.tolist(), strict=True))
+    return _by_name(listing)
 
 
 def _people(names: Sequence[str], there: Collection[str]) -> tuple[list[str] | None, list[Finding]]:
@@ -163,14 +164,30 @@ def _people(names: Sequence[str], there: Collection[str]) -> tuple[list[str] | N
     path = look(FOLDER, IDENTITIES)
     if path is None:
         return None, []
-    listing = read_listing(path)
-    people = dict(zip(listing.names, _only_column(listing).astype(str).tolist(), strict=True))
-    found = [
+    people, found = _by_name(read_listing(path))
+    found += [
         Finding("picture without an identity", f"{path}: '{name}'", "noted", "taken for a person of its own")
         for name in names
         if name in there and name not in people
     ]
-    return [people.get(name, "") for name in names], found
+    return [str(people.get(name, "")) for name in names], found
+
+
+def _by_name(listing: Listing) -> tuple[dict[str, int], list[Finding]]:
+    """Return the number of each name, and each row whose name is in one before it: the first row stays."""
+    said: dict[str, int] = {}
+    found: list[Finding] = []
+    for row, (name, value) in enumerate(zip(listing.names, _only_column(listing).tolist(), strict=True)):
+        if name not in said:
+            said[name] = value
+            continue
+        where = f"{listing.where(row)}: '{name}'"
+        if said[name] == value:
+            found.append(Finding("row twice", where, "noted", "read once"))
+        else:
+            told = f"{value} here, {said[name]} in the first row, which is taken"
+            found.append(Finding("rows of one picture that disagree", where, "changed", told))
+    return said, found
 
 
 def _only_column(listing: Listing) -> NDArray[np.int32]:

@@ -113,6 +113,28 @@ def test_a_picture_that_the_file_of_splits_lacks_goes_by_its_number_and_is_told(
     assert "202599.jpg" in found(data)["picture without a split", "noted"].where
 
 
+@pytest.mark.parametrize("name", ["list_eval_partition.txt", "identity_CelebA.txt"])
+def test_a_picture_that_a_list_has_twice_is_told_and_its_first_row_stays(home, name):
+    numbers = {n: n % 3 for n in ALL}
+    rows = [f"{n:06d}.jpg {value}\n" for n, value in numbers.items()]
+    (home / "list_eval_partition.txt").write_text("".join(rows))
+    (home / "identity_CelebA.txt").write_text("".join(rows))
+    expected, before = parts(CelebA()), CelebA().album
+    (home / name).write_text("".join([*rows, "000001.jpg 1\n", "000002.jpg 1\n", "000002.jpg 2\n"]))
+    data = CelebA()
+    assert parts(data) == expected
+    assert (data.album.identities == before.identities).all()
+    same, other = (
+        found(data)["row twice", "noted"],
+        found(data)["rows of one picture that disagree", "changed"],
+    )
+    assert same.where == f"{home / name}, line 20: '000002.jpg'"
+    assert (other.where, other.told) == (
+        f"{home / name}, line 19: '000002.jpg'",
+        "1 here, 2 in the first row, which is taken",
+    )
+
+
 @pytest.mark.parametrize(
     ("row", "told"), [("000002.jpg 3", "line 2: no split is numbered 3"), ("x 1 2", "line 2")]
 )
