@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from lvmbench import Attribute, DataError, Finding
 from lvmbench_images.archive import Archive, Member, plain
 from lvmbench_images.copies import copies
+from lvmbench_images.splits import amiss, completed
 from lvmbench_images.table import PARTS, UNDECIDED, Labels, Table
-
-HELD_OUT = 0.1  # share of a validation split that is drawn, and of a test split
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,9 @@ class Album:
 def assemble(title: str, files: Archive, table: Table, *, drop_duplicates: bool = False) -> Album:
     """Return the pictures of an archive that a table has rows of.
 
-    Rows of one picture are one where they agree; where they do not, the labels in question are missing. Where the
-    splits are not given, a tenth of the pictures is drawn for each of val and test by a hash of their names, whole
-    identities where these are known; where val or test is not given it is drawn from train.
+    Rows of one picture are one where they agree; where they do not, the labels in question are missing. A split that
+    is given stays. Of the pictures without one, a tenth is drawn for each of val and test by a hash of their names, or
+    of their people's, who stay whole; a val or test that no picture is given to is drawn from train.
 
     Raises:
         DataError: if no picture has a row.
@@ -94,7 +93,10 @@ def assemble(title: str, files: Archive, table: Table, *, drop_duplicates: bool 
     kept, told = copies(
         files, album.names, album.sizes, album.crcs, album.parts, album.draws, labels, drop_duplicates
     )
-    return _only(album, kept, (*found, *disagreements, *told))
+    rows = first[kept]
+    people = None if table.identities is None else [table.identities[row] for row in rows]
+    odd = amiss(str(files.path), _given(table, rows), album.parts[kept], people, table.drawn)
+    return _only(album, kept, (*found, *disagreements, *told, *odd))
 
 
 def draw(text: str) -> float:
@@ -174,7 +176,8 @@ def _album(
     people = [
         f"person {i}" if i else key for key, i in zip(keys, identities or [""] * len(keys), strict=True)
     ]
-    parts = np.full(len(keys), UNDECIDED, np.int8) if table.parts is None else table.parts[first]
+    numbers = _numbered(people)
+    draws = np.array([draw(f"{title}/{person}") for person in people])
     rows = [number(f"{title}/{key}") for key in keys] if table.rows is None else table.rows[first]
     return Album(
         table.attributes,
@@ -182,23 +185,17 @@ def _album(
         np.array([member.size for member in members], dtype=np.int64),
         np.array([member.crc for member in members], dtype=np.int64),
         labels,
-        _completed(parts, np.array([draw(f"{title}/{person}") for person in people])),
+        completed(_given(table, first), numbers, draws),
         np.array([draw(f"{title}/{key}") for key in keys]),
         np.array(rows, dtype=np.int64),
-        None if identities is None else _numbered(people),
+        None if identities is None else numbers,
         (),
     )
 
 
-def _completed(parts: NDArray[np.int8], draws: NDArray[np.float64]) -> NDArray[np.int8]:
-    """Return the splits of all pictures: those that are not decided are drawn."""
-    train, val, test = range(3)
-    drawn = np.where(draws < HELD_OUT, val, np.where(draws < 2 * HELD_OUT, test, train))
-    parts = np.where(parts == UNDECIDED, drawn, parts).astype(np.int8)
-    for part in (val, test):
-        if not (parts == part).any():
-            parts[(parts == train) & (drawn == part)] = part
-    return parts
+def _given(table: Table, rows: NDArray[np.int64]) -> NDArray[np.int8]:
+    """Return the splits that rows say."""
+    return np.full(len(rows), UNDECIDED, np.int8) if table.parts is None else table.parts[rows]
 
 
 def _numbered(people: Sequence[str]) -> NDArray[np.int64]:

@@ -59,6 +59,7 @@ class FairFace(PictureSet):
             lines,
             parts=np.array([PARTS.index(OFFICIAL[part]) for part in parts], dtype=np.int8),
             rows=np.array([FIRST[p] + _number(n) for p, n in zip(parts, names, strict=True)], dtype=np.int64),
+            drawn=("val",),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -23,7 +23,7 @@ class Table:
 
     ``lines`` say where each row stands, such as ``labels.csv, line 7``, [M]. ``parts`` are places in ``PARTS`` or
     undecided, [M]; ``identities`` name the people, "" where unknown, [M]; ``rows`` are lasting numbers of the
-    pictures, [M], where the set has its own.
+    pictures, [M], where the set has its own. ``drawn`` names the splits that the set has none of as it is published.
     """
 
     attributes: tuple[Attribute, ...]
@@ -34,3 +34,4 @@ class Table:
     identities: Sequence[str] | None = None
     rows: NDArray[np.int64] | None = None
     findings: Sequence[Finding] = field(default=())
+    drawn: Collection[str] = field(default=())

@@ -24,6 +24,7 @@ from pictures_support import (
     noise,
     png,
     rows_by_name,
+    split_of,
     trained,
     write,
     zipped,
@@ -157,7 +158,7 @@ def test_names_with_spaces_and_of_other_scripts_just_work(here):
     ]
     names = odd + MANY
     quoted = ['"' + name.replace('"', '""') + '"' for name in names]
-    trained(here / "faces", names=names, rows=[(name, "train", i % 2) for i, name in enumerate(quoted)])
+    trained(here / "faces", names=names, rows=[(name, split_of(i), i % 2) for i, name in enumerate(quoted)])
     assert read(images()) == {}
     assert set(rows_by_name(images())) == set(names)
 
@@ -184,7 +185,7 @@ def test_any_names_are_joined_with_their_rows_or_told(tmp_path_factory, stems):
 
 
 def test_a_picture_without_a_row_and_a_row_without_a_picture_are_left_out_and_told(here):
-    rows = [(name, "train", i % 2) for i, name in enumerate(["nothing.png", *MANY[1:]])]
+    rows = [(name, split_of(i), i % 2) for i, name in enumerate(["nothing.png", *MANY[1:]])]
     trained(here / "faces", rows=rows)
     data = images()
     assert read(data) == {"row without a picture": 1, "picture without a row": 1}
@@ -194,7 +195,7 @@ def test_a_picture_without_a_row_and_a_row_without_a_picture_are_left_out_and_to
 
 
 def test_rows_of_one_picture_are_one_where_they_agree_and_missing_where_they_do_not(here):
-    rows = [(name, "train", i % 2) for i, name in enumerate(MANY)]
+    rows = [(name, split_of(i), i % 2) for i, name in enumerate(MANY)]
     rows += [
         (MANY[0], "train", 0),
         (MANY[1], "train", 0),
@@ -220,7 +221,7 @@ def test_rows_of_one_picture_are_one_where_they_agree_and_missing_where_they_do_
 
 
 def test_a_row_without_a_name_is_told(here):
-    rows = [("" if i == 4 else name, "train", i % 2) for i, name in enumerate(MANY)]
+    rows = [("" if i == 4 else name, split_of(i), i % 2) for i, name in enumerate(MANY)]
     trained(here / "faces", rows=rows)
     data = images()
     assert read(data) == {"row without a name": 1, "picture without a row": 1}
@@ -228,7 +229,7 @@ def test_a_row_without_a_name_is_told(here):
 
 
 def test_a_column_of_constants_is_left_out_and_an_empty_class_told(here):
-    rows = [(name, "train", i % 2, "same", "abc"[i % 2]) for i, name in enumerate(MANY)] + [
+    rows = [(name, split_of(i), i % 2, "same", "abc"[i % 2]) for i, name in enumerate(MANY)] + [
         ("no.png", "train", 0, "same", "c")
     ]
     write(trained(here / "faces"), {"labels.csv": csv(rows, "file,split,smiling,camera,hair")})

@@ -93,7 +93,7 @@ def test_a_folder_of_arrow_or_parquet_gives_pictures_labels_and_splits(here, lib
     for row, picture in zip(split.rows.tolist(), split.images, strict=True):
         assert (picture.permute(1, 2, 0).numpy() == noise(int(names[row].split("/")[1]))).all()
     assert {part for part, _ in rows_by_name(read).values()} == {"train", "val", "test"}
-    assert [(f.where, f.told) for f in read.findings] == [
+    assert [(f.where, f.told) for f in found(read, "column left out")] == [
         (f"{read._place}: 'box'", "neither numbers nor words"),
     ]
 
