@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,17 +15,21 @@ from lvmbench import Attribute, DataError, Finding, UsageError, read_labels, tex
 from lvmbench_images.match import Index
 from lvmbench_images.registry import unify
 from lvmbench_images.table import PARTS, UNDECIDED, Labels
+from lvmbench_images.walk import SUFFIXES
 
-SPLITS = ("split", "partition", "subset")  # columns that say it, if all their words are known
-IDENTITIES = (
-    "identity", "identity_id", "person", "person_id", "subject", "subject_id", "individual", "celebrity",
-    "celeb_id",
-)  # fmt: skip
+FILES = re.compile(r"(file|image|img|picture|pic|photo|path)s?(_?(id|name|path|file|number))?")
+SPLITS = ("split", "partition", "subset")
+IDENTITIES = ("identity", "identity_id", "person_id", "subject_id", "individual_id", "celebrity", "celeb_id")
+PERHAPS = ("person", "subject", "individual")  # of more than so many values people, else what a picture shows
+MANY = 20
 WORDS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
+NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")  # 007 is a name
+UNNAMED = re.compile(r"|unnamed:.*|index|level_\d+")  # what pandas calls an index
+DOUBTFUL = 4
 CODES = {"0": "train", "1": "val", "2": "test"}  # as CelebA writes it
 
 
@@ -48,28 +53,55 @@ class Named:
 
 
 def named_pictures(table: pd.DataFrame, index: Index, where: str, asked: str | None) -> Named:
-    """Return what the rows name: by the asked column, else by the one that names the most pictures.
+    """Return what the rows name: by the asked column, else by the likeliest one, and of these the most telling.
+
+    Cells with the suffix of a picture are likelier than a column that is called file, image or the like, this than
+    other words, and these than numbers. Numbers that have no such name, and no name at all, or count, or repeat, are
+    taken for pictures only when they are asked for.
 
     Raises:
-        UsageError: if the asked column does not exist, or two columns name as many pictures, but others.
+        UsageError: if the asked column does not exist, two columns name as many pictures, but others, or only such
+            numbers name any.
         DataError: if no column names any.
     """
     if asked is not None:
         return _named(table, checked(table, asked, where, "file"), index)
     counts = {name: len(_pictures(table[name], index)) for name in table.columns}
-    most = max(counts.values(), default=0)
-    if not most:
+    ranks = {name: _rank(name, texts(table[name])) for name, count in counts.items() if count}
+    if not ranks:
         raise DataError(
             f"{where}: no column names a picture. There are: {', '.join(table.columns)}. Say which one is to, "
             "as file=column, and give the folder or zip that holds its pictures."
         )
-    best = [_named(table, name, index) for name, count in counts.items() if count == most]
+    likeliest = {name: counts[name] for name, rank in ranks.items() if rank == min(ranks.values())}
+    if min(ranks.values()) == DOUBTFUL:
+        name = max(likeliest, key=lambda name: likeliest[name])
+        raise UsageError(
+            f"{where}: no column names pictures for certain: '{name}' may only count or measure. If its numbers are "
+            f"the names of pictures, say so: file='{name}'."
+        )
+    most = max(likeliest.values())
+    best = [_named(table, name, index) for name, count in likeliest.items() if count == most]
     if any(list(column.pictures) != list(best[0].pictures) for column in best):
         names = " and ".join(f"'{column.file}'" for column in best)
         raise UsageError(
             f"{where}: {names} name {most:,} pictures each, and not the same. Choose: file={best[0].file}."
         )
     return best[0]
+
+
+def _rank(name: str, cells: Sequence[str]) -> int:
+    """Return how likely a column is to name pictures: 0 the likeliest."""
+    present = [cell for cell in cells if cell]
+    if 2 * sum(cell.lower().endswith(SUFFIXES) for cell in present) > len(present):
+        return 0
+    if FILES.fullmatch(_folded(name)):
+        return 1
+    if not all(NUMBER.fullmatch(cell) for cell in present):
+        return 2
+    values = {int(cell) for cell in present}
+    counts = max(values) - min(values) + 1 == len(values)
+    return DOUBTFUL if UNNAMED.fullmatch(_folded(name)) or counts or len(values) < len(present) else 3
 
 
 def _pictures(column: pd.Series[Any], index: Index) -> set[str]:
@@ -105,50 +137,64 @@ def checked(table: pd.DataFrame, column: str, where: str, option: str) -> str:
 
 def split_column(table: pd.DataFrame, where: str, asked: str | None) -> str | None:
     """Return the column that says the split, None where there is none."""
+    return checked(table, asked, where, "split") if asked is not None else _first(table, SPLITS)
+
+
+def identity_column(table: pd.DataFrame, where: str, asked: str | None) -> tuple[str | None, list[Finding]]:
+    """Return the column that says who is on a picture, None where there is none, and one that may say it."""
     if asked is not None:
-        return checked(table, asked, where, "split")
-    return _first(
-        table, SPLITS, lambda column: all(part(w, column) is not None for w in texts(table[column]))
+        return checked(table, asked, where, "identity"), []
+    sure, perhaps = _first(table, IDENTITIES), _first(table, PERHAPS)
+    if sure is not None or perhaps is None or len(set(texts(table[perhaps])) - {""}) > MANY:
+        return sure or perhaps, []
+    told = (
+        f"an attribute, as it has at most {MANY} values; if it says who is on a picture: identity='{perhaps}'"
     )
+    return None, [Finding("column that may name people", f"{where}: '{perhaps}'", "noted", told)]
 
 
-def identity_column(table: pd.DataFrame, where: str, asked: str | None) -> str | None:
-    """Return the column that says who is on a picture, None where there is none."""
-    return checked(table, asked, where, "identity") if asked is not None else _first(table, IDENTITIES)
+def _first(table: pd.DataFrame, names: Sequence[str]) -> str | None:
+    return next((c for name in names for c in table.columns if _folded(c) == name), None)
 
 
-def _first(
-    table: pd.DataFrame, names: Sequence[str], fits: Callable[[str], bool] = lambda _: True
-) -> str | None:
-    there = [c for name in names for c in table.columns if c.casefold().replace(" ", "_") == name and fits(c)]
-    return there[0] if there else None
+def _folded(column: str) -> str:
+    return re.sub(r"[\s-]+", "_", column.strip().casefold())
 
 
-def part(word: str, column: str = "partition") -> int | None:
+def part(word: str, *, coded: bool = False) -> int | None:
     """Return the place in ``PARTS`` of a word, undecided for none, None for one that is not known.
 
-    0, 1 and 2 are words of a column that is named partition, or that was asked for.
+    0, 1 and 2 are words where ``coded`` says so.
     """
     folded = word.casefold()
     if not folded:
         return UNDECIDED
-    coded = CODES.get(folded) if column.casefold() == "partition" else None
-    known = coded or next((name for name, words in WORDS.items() if folded in words), None)
+    code = CODES.get(folded) if coded else None
+    known = code or next((name for name, words in WORDS.items() if folded in words), None)
     return None if known is None else PARTS.index(known)
 
 
-def parts(table: pd.DataFrame, column: str, lines: Sequence[str]) -> tuple[NDArray[np.int8], list[Finding]]:
+def parts(
+    table: pd.DataFrame, column: str, lines: Sequence[str], *, asked: bool
+) -> tuple[NDArray[np.int8], list[Finding]]:
     """Return the split of each row, and the rows that say none: [M].
+
+    0, 1 and 2 are splits in a column that was asked for or is named partition, or where there are all three of them.
 
     Raises:
         DataError: for a word that is not known; names the row.
     """
     words = texts(table[column])
-    each = {word: part(word) for word in set(words)}
+    coded = asked or _folded(column) == "partition" or set(words) - {""} == set(CODES)
+    each = {word: part(word, coded=coded) for word in set(words)}
     for word, line in zip(words, lines, strict=True):
         if each[word] is None:
             known = ", ".join(name for names in WORDS.values() for name in names)
-            raise DataError(f"{line}, column '{column}': '{word}' is no split. Known: {known}; 0, 1, 2.")
+            told = f"{line}, column '{column}': '{word}' is no split. Known: {known}; 0, 1, 2."
+            ways = (
+                f" If it says no split: kinds={{'{column}': 'categorical'}}; if 0, 1, 2 do: split='{column}'."
+            )
+            raise DataError(told if asked else told + ways)
     found = np.array([each[word] for word in words], dtype=np.int8)
     told = f"column '{column}' is empty: drawn"
     return found, [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps
 
 from lvmbench import DataError
 
@@ -31,8 +32,9 @@ DRAFT = (
     4  # a JPEG so many times as large as is asked is decoded at a half, a quarter or an eighth of its size
 )
 ORIENTATION = 0x0112
+TURNED = range(2, 9)
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-GREY = ("1", "L", "LA", *DEEP)
+GREY = ("1", "L", "LA")
 
 _large = threading.Lock()
 
@@ -70,33 +72,85 @@ def decode(content: bytes, frame: Frame) -> tuple[Bytes, list[str]]:
         return _decoded(content, frame)
     except (DataError, MemoryError):
         raise
-    except UnidentifiedImageError as error:
-        raise DataError(f"no picture of a known kind: {', '.join(FORMATS)}") from error
     except Exception as error:  # a damaged file makes a decoder raise anything
         raise DataError(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from error
 
 
 def _decoded(content: bytes, frame: Frame) -> tuple[Bytes, list[str]]:
-    picture: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
-    if picture.width * picture.height > MAX_PIXELS:
-        raise DataError(f"claims {picture.width:,} × {picture.height:,} pixels")
-    _draft(picture, frame)
-    with _large if picture.width * picture.height > LARGE else contextlib.nullcontext():
-        return _made(picture, frame)
+    file = _opened(content)
+    if file.width * file.height > MAX_PIXELS:
+        raise DataError(f"claims {file.width:,} × {file.height:,} pixels")
+    _draft(file, frame)
+    with _large if file.width * file.height > LARGE else contextlib.nullcontext():
+        return _made(file, frame)
 
 
-def _made(picture: Image.Image, frame: Frame) -> tuple[Bytes, list[str]]:
-    deep = picture.mode in DEEP or any(";16" in str(tile) for tile in getattr(picture, "tile", ()))
-    picture.load()
-    remarks = ["16 bits made 8"] * deep + list(_remarks(picture, frame))
-    if "turned as its EXIF says" in remarks:
-        picture = ImageOps.exif_transpose(picture)
+def _opened(content: bytes) -> ImageFile.ImageFile:
+    """Return a file of a known kind; ``Image.open`` would warn of its pixels before they are counted here."""
+    for kind in FORMATS:
+        if kind not in Image.OPEN:
+            Image.init()
+        factory, accept = Image.OPEN[kind]
+        if accept is None or accept(content[:16]) is True:
+            with contextlib.suppress(
+                SyntaxError, IndexError, TypeError, struct.error
+            ):  # another kind, after all
+                return factory(io.BytesIO(content), "")
+    raise DataError(f"no picture of a known kind: {', '.join(FORMATS)}")
+
+
+def _made(file: ImageFile.ImageFile, frame: Frame) -> tuple[Bytes, list[str]]:
+    deep = _is_deep(file)
+    tag = getattr(file, "tag_v2", {}).get(ORIENTATION)  # of a TIFF, which Pillow turns as it loads it
+    file.load()
+    turned = "exif" in file.info and file.getexif().get(ORIENTATION) in TURNED
+    picture = _eight_bits(ImageOps.exif_transpose(file) if turned else file, deep)
+    remarks = [
+        *["16 bits made 8"] * deep,
+        *["the first frame of an animation"] * _is_animated(file),
+        *["turned as its EXIF says"] * (turned or tag in TURNED),
+        *_remarks(picture, frame),
+    ]
     picture = _converted(picture, frame)
     picture, box = _cut(picture, _box(frame, picture.width, picture.height))
     if picture.size != (frame.size, frame.size) or box != (0, 0, *picture.size):
         picture = picture.resize((frame.size, frame.size), frame.filter, box=box)
     pixels = np.asarray(picture) ^ np.uint8(255 * frame.invert)
     return pixels.reshape(frame.size, frame.size, frame.channels).transpose(2, 0, 1), remarks
+
+
+def _is_deep(file: ImageFile.ImageFile) -> bool:
+    """Return whether a file has 16 bits a channel, before it is loaded.
+
+    Raises:
+        DataError: if it has more, or a sign.
+    """
+    if file.format == "TIFF" and file.mode == "I":
+        raise DataError("pixels of 32 bits or with a sign, whose range is not known")
+    greatest = [args[-1] for _, _, _, args in file.tile if file.format == "PPM" and isinstance(args, tuple)]
+    return (
+        file.mode in DEEP or any(";16" in str(tile) for tile in file.tile) or any(n > 255 for n in greatest)
+    )
+
+
+def _is_animated(file: ImageFile.ImageFile) -> bool:
+    return getattr(file, "is_animated", False) and file.format not in PHOTOGRAPHS
+
+
+def _eight_bits(picture: Image.Image, deep: bool) -> Image.Image:
+    """Return a picture in channels of 8 bits, with the colour that it says is transparent."""
+    clear = picture.info.get("transparency")
+    if (
+        deep and picture.mode == "RGB" and clear is not None
+    ):  # Pillow keeps the first 8 bits, but of this colour 16
+        picture.info["transparency"] = tuple(value >> 8 for value in clear)
+    if picture.mode not in DEEP:
+        return picture
+    values = np.asarray(picture).astype(np.int64)
+    grey = Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8))
+    if clear is not None:
+        grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def _draft(picture: Image.Image, frame: Frame) -> None:
@@ -108,10 +162,6 @@ def _draft(picture: Image.Image, frame: Frame) -> None:
 
 def _remarks(picture: Image.Image, frame: Frame) -> Iterator[str]:
     """Yield what will be changed."""
-    if getattr(picture, "is_animated", False) and picture.format not in PHOTOGRAPHS:
-        yield "the first frame of an animation"
-    if "exif" in picture.info and picture.getexif().get(ORIENTATION, 1) in range(2, 9):
-        yield "turned as its EXIF says"
     if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
         yield f"{picture.mode} made {'RGB' if frame.channels == 3 else 'grey'}"
     if picture.mode == "P":
@@ -128,9 +178,6 @@ def _alpha(picture: Image.Image) -> Image.Image:
 
 def _converted(picture: Image.Image, frame: Frame) -> Image.Image:
     """Return a picture in the asked channels."""
-    if picture.mode in DEEP:
-        deep = np.asarray(picture).astype(np.int64)
-        picture = Image.fromarray((deep.clip(0, 65535) // 257).astype(np.uint8))
     if picture.mode == "F":
         raise DataError("floating-point pixels, whose range is not known")
     if picture.has_transparency_data:

@@ -11,7 +11,7 @@ import pandas as pd
 from annotated_types import Ge, Le
 
 from lvmbench import DataError, Finding, Schema, UsageError, read_table, table_of, texts
-from lvmbench_images.archive import Archive, Zip
+from lvmbench_images.archive import Archive, Zip, plain
 from lvmbench_images.columns import (
     Named,
     Roles,
@@ -29,6 +29,7 @@ from lvmbench_images.places import candidates, place
 from lvmbench_images.table import Table
 
 TABLES = (".csv", ".tsv", ".parquet")
+TABLE, FOLDERS = "the table", "the folders"  # sources of labels, whatever the files are called
 
 
 class Images(PictureSet):
@@ -36,13 +37,15 @@ class Images(PictureSet):
 
     ``root`` is a path, from the working directory or from the data root. The table is ``labels``; by default
     labels.csv or the only table in the folder or zip, else the one that is named as it is, labels.csv or the only table
-    beside it. Without a table, the folder that a picture lies in is its class.
+    beside it. Without a table, the folder that a picture lies in is its class: ``cat/1.jpg``, ``train/cat/1.jpg``.
 
-    ``file`` is the column of names, with or without folders and suffix; by default the one that names the most
-    pictures. ``split`` says train, val or test; by default the column split, partition or subset. ``identity`` says
-    who is on a picture; by default the column identity, person, subject, individual or celebrity. What no column
-    decides is drawn by a hash of the names, a tenth each for val and test, by whole identities. All other columns are
-    attributes by the rules of ``lvmbench score``, which ``kinds`` overrides: ``kinds={'age': 'number'}``.
+    ``file`` is the column of names, with or without folders and suffix; by default the likeliest that names pictures:
+    numbers that may count the rows are never taken unasked. ``split`` says train, val or test; by default the column
+    split, partition or subset. ``identity`` says who is on a picture; by default the column identity, person_id,
+    subject_id, individual_id or celebrity, or person, subject or individual if it has more than 20 values. What no
+    column decides is drawn by a hash of the names, a tenth each for val and test, by whole identities. All other
+    columns, and those in ``kinds``, are attributes by the rules of ``lvmbench score``, which ``kinds`` overrides:
+    ``kinds={'age': 'number'}``.
     """
 
     def __init__(
@@ -99,11 +102,11 @@ class Images(PictureSet):
         index, inside = Index(names), self._inside(pictures)
         if inside is None and not tables:
             _only(_tables(pictures.path), pictures.path)  # several may lie beside a zip
-            where, table = pictures.path, _folders(pictures.path, names)
+            where, source, table = pictures.path, FOLDERS, _folders(pictures.path, names)
         else:
-            where = tables[0] if inside is None else pictures.path / inside
+            where, source = tables[0] if inside is None else pictures.path / inside, TABLE
             table = _read(where, None if inside is None else pictures.read(inside))
-        return _table(table, str(where), index, self._roles, self._kinds)
+        return _table(table, str(where), source, index, self._roles, self._kinds)
 
     def _inside(self, pictures: Archive) -> str | None:
         """Return the table in a zip, where there is one and no other was asked for."""
@@ -144,11 +147,13 @@ def _only(tables: list[Path], where: Path) -> list[Path]:
 
 
 def _listed(folder: Path) -> list[Path]:
+    """Return the tables in a folder, which may hold very many pictures."""
     try:
-        paths = sorted(folder.iterdir())
+        with os.scandir(folder) as entries:
+            names = sorted(e.name for e in entries if e.name.lower().endswith(TABLES) and e.is_file())
     except OSError as error:
         raise DataError(f"{folder} cannot be read ({error.strerror}).") from error
-    return [p for p in paths if p.suffix.lower() in TABLES and not p.name.startswith(".") and p.is_file()]
+    return [folder / name for name in names if not name.startswith(".")]
 
 
 def _read(path: Path, content: bytes | None) -> pd.DataFrame:
@@ -158,33 +163,50 @@ def _read(path: Path, content: bytes | None) -> pd.DataFrame:
 
 
 def _folders(root: Path, names: Sequence[str]) -> pd.DataFrame:
-    """Return the table that folders of classes are: ``cat/1.jpg``, or ``train/cat/1.jpg``.
+    """Return the table that folders of classes are: ``cat/1.jpg``, or ``train/cat/1.jpg``, below any others.
+
+    Pictures that lie beside these folders have no row.
 
     Raises:
-        DataError: if there are not two classes.
+        DataError: if there are not two classes, or some of the folders are splits and some are not.
     """
-    paths = [PurePosixPath(name.replace("\\", "/")) for name in names]
-    classes = [path.parent.name or os.curdir for path in paths]
-    if len(set(classes)) < 2 or all(part(name, "") is not None for name in classes):
+    folders = {name: PurePosixPath(plain(name)).parent.parts for name in names}
+    folders = {name: path for name, path in folders.items() if path}
+    while len({path[0] for path in folders.values()}) == 1 and any(len(p) > 1 for p in folders.values()):
+        folders = {name: path[1:] for name, path in folders.items() if len(path) > 1}
+    tops = sorted({path[0] for path in folders.values() if len(path) > 1})
+    splits = [top for top in tops if part(top) is not None]
+    if splits and splits != tops:
+        other = next(top for top in tops if top not in splits)
+        raise DataError(
+            f"images: {root}: the folder '{splits[0]}' is a split, the folder '{other}' beside it is not. Move one of "
+            "them away, or give a table: labels='path'."
+        )
+    if splits:
+        folders = {name: path for name, path in folders.items() if len(path) > 1}
+    classes = [path[-1] for path in folders.values()]
+    if len(set(classes)) < 2 or all(part(name) is not None for name in classes):
         raise DataError(
             f"images: no table in {root} or beside it, and no folders of classes in it. Give a CSV or Parquet file "
             "with a row a picture: labels='path'."
         )
-    table = {"file": names, "class": classes}
-    tops = [path.parts[0] for path in paths if len(path.parts) > 2]
-    if len(tops) == len(paths) and all(part(top, "") is not None for top in tops):
-        table["split"] = tops
-    return pd.DataFrame(table)
+    table = {"file": list(folders), "class": classes}
+    return pd.DataFrame(table | {"split": [path[0] for path in folders.values()]} if splits else table)
 
 
-def _table(table: pd.DataFrame, where: str, index: Index, roles: Roles, kinds: Mapping[str, Any]) -> Table:
+def _table(
+    table: pd.DataFrame, where: str, source: str, index: Index, roles: Roles, kinds: Mapping[str, Any]
+) -> Table:
     named = named_pictures(table, index, where, roles.file)
-    split = split_column(table, where, roles.split)
-    identity = identity_column(table, where, roles.identity)
+    free = table.drop(columns=[c for c in table.columns if c == named.file or c in kinds])
+    split = split_column(table if roles.split else free, where, roles.split)
+    identity, doubts = identity_column(table if roles.identity else free, where, roles.identity)
     lines = [f"{where}, row {row}" for row in range(1, len(table) + 1)]
     others = [c for c in table.columns if c not in (named.file, split, identity)]
-    decided, found = (None, []) if split is None else parts(table, split, lines)
-    attributes, labels, left = attributes_of(table[others], where, Path(where).name, kinds)
+    decided, found = (
+        (None, []) if split is None else parts(table, split, lines, asked=roles.split is not None)
+    )
+    attributes, labels, left = attributes_of(table[others], where, source, kinds)
     people = None if identity is None else texts(table[identity])
     rows = [row for row, cell in enumerate(named.cells) if cell and not named.several[row]]
     return Table(
@@ -194,7 +216,7 @@ def _table(table: pd.DataFrame, where: str, index: Index, roles: Roles, kinds: M
         [lines[row] for row in rows],
         parts=None if decided is None else decided[rows],
         identities=None if people is None else [people[row] for row in rows],
-        findings=[*left, *found, *_unusable(named, lines)],
+        findings=[*left, *doubts, *found, *_unusable(named, lines)],
     )
 
 

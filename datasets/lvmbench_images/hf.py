@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Le
 
-from lvmbench import DataError, Finding, Schema, UsageError, texts
+from lvmbench import DataError, Schema, UsageError, texts
 from lvmbench_images.archive import Archive
 from lvmbench_images.columns import attributes_of, identity_column, part
 from lvmbench_images.decode import Frame
@@ -87,22 +87,20 @@ class HuggingFace(PictureSet):
 
     def table(self, pictures: Archive, tables: Sequence[Path]) -> Table:
         """Return what the other columns say, row by row."""
-        table, left_out, kinds = labels(self._loaded, image_column(self._place, self._loaded, self._image))
         told = self._place
-        table = table.rename(columns=self._names)
+        said = labels(told, self._loaded, image_column(told, self._loaded, self._image))
+        table = said.table.rename(columns=self._names)
         if table.columns.duplicated().any() or not set(self._names) <= set(self._features()):
             there = ", ".join(self._features())
             raise UsageError(
                 f"{told}: names={self._names}: not columns, or not names of one each. There are: {there}."
             )
-        kinds = {self._names.get(name, name): kind for name, kind in kinds.items()} | self._kinds
-        identity = identity_column(table, told, self._identity)
+        kinds = {self._names.get(name, name): kind for name, kind in said.kinds.items()} | self._kinds
+        free = table.drop(columns=[c for c in table.columns if c in self._kinds])
+        identity, doubts = identity_column(table if self._identity else free, told, self._identity)
         kinds.pop(identity or "", None)
         others = [column for column in table.columns if column != identity]
         attributes, values, found = attributes_of(table[others], told, SOURCE, kinds)
-        found += [
-            Finding("column left out", f"{told}: '{c}'", "left out", why) for c, why in left_out.items()
-        ]
         names, places = self._rows()
         return Table(
             attributes,
@@ -111,11 +109,11 @@ class HuggingFace(PictureSet):
             [f"{told}, {name.replace('/', ' row ')}" for name in names],
             parts=np.array(places, dtype=np.int8),
             identities=None if identity is None else texts(table[identity]),
-            findings=found,
+            findings=[*found, *said.findings, *doubts],
         )
 
     def _features(self) -> list[str]:
-        return list(next(iter(self._loaded.values())).features)
+        return list(dict.fromkeys(name for split in self._loaded.values() for name in split.features))
 
     def _rows(self) -> tuple[list[str], list[int]]:
         """Return the name of each row, and its split's place in ``PARTS``."""
@@ -127,7 +125,7 @@ class HuggingFace(PictureSet):
         return names, places
 
     def _part(self, split: str) -> str:
-        known = part(split, "")
+        known = part(split)
         if split in self._splits:
             return self._splits[split]
         if known is None:

@@ -6,16 +6,18 @@ import contextlib
 import importlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pandas as pd
 
-from lvmbench import DataError, Finding, UsageError
+from lvmbench import DataError, Finding, UsageError, texts
 from lvmbench_images.archive import MAX_BYTES, Folder, Member
 
+MAX_CLASSES = 100  # more are left out by the rules
 NEEDED = "Data sets of Hugging Face need the package datasets: pip install 'lvmbench[hf]'."
 
 Splits: TypeAlias = "Mapping[str, Any]"  # datasets.Dataset by the set's own names of splits
@@ -38,18 +40,18 @@ class Rows:
     """The files in one column of pictures, named by split and row: ``train/0``. They are read encoded, as they are."""
 
     def __init__(self, path: Path, splits: Splits, image: str) -> None:
-        encoded = library().Image(decode=False)
         self.path = path
-        self._splits = {
-            name: split.select_columns([image]).cast_column(image, encoded) for name, split in splits.items()
-        }
+        self._splits = {name: _pictures(path, split, name, image) for name, split in splits.items()}
         self._image = image
 
-    @property
+    @cached_property
     def signature(self) -> str:
-        """Tell the state of the data by the fingerprints that ``datasets`` gives them."""
+        """Tell the state of the data by the fingerprints of ``datasets``, and of files beside it by size and time."""
         prints = {name: [split._fingerprint, len(split)] for name, split in self._splits.items()}
-        return json.dumps([str(self.path), self._image, prints])
+        files = [
+            _state(cell) for split in self._splits.values() for cell in _paths(split.data.column(self._image))
+        ]
+        return json.dumps([str(self.path), self._image, prints, files])
 
     @cached_property
     def _names(self) -> list[str]:
@@ -98,44 +100,118 @@ class Rows:
         return Member(name, len(content), zlib.crc32(content))
 
 
+def _pictures(path: Path, split: Any, name: str, image: str) -> Any:
+    try:
+        return split.select_columns([image]).cast_column(image, library().Image(decode=False))
+    except Exception as error:  # whatever the libraries raise
+        raise DataError(f"{path}: column '{image}' of '{name}' holds no pictures ({error}).") from error
+
+
+def _paths(column: Any) -> Iterator[str]:
+    """Yield the paths in a column of pictures whose bytes lie elsewhere, without reading any bytes."""
+    for chunk in column.chunks:
+        beside = chunk.field("bytes").is_null()
+        yield from filter(None, chunk.field("path").filter(beside).to_pylist())
+
+
+def _state(path: str) -> list[str | int]:
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):
+        return [path]  # reading it will tell
+    return [path, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
 def image_column(path: str, splits: Splits, asked: str | None) -> str:
     """Return the column of pictures: the one that is asked for, else the only one there.
 
     Raises:
-        DataError: if there is none, or several.
+        DataError: if there is none, or several, or a split lacks it.
     """
     features = next(iter(splits.values())).features
     there: list[str] = [name for name, f in features.items() if isinstance(f, library().Image)]
-    if asked is not None and asked in features:
-        return asked
-    if asked is not None or len(there) != 1:
+    chosen = there if asked is None else [name for name in features if name == asked]
+    if len(chosen) != 1:
         told = f"no column '{asked}'" if asked is not None else f"{len(there) or 'no'} columns of pictures"
         columns = ", ".join(there or features)
         raise DataError(f"{path}: {told}. There are: {columns}. Choose: image=column.")
-    return there[0]
+    for name, split in splits.items():
+        if chosen[0] not in split.features:
+            columns = ", ".join(split.features)
+            raise DataError(f"{path}: split '{name}' has no column '{chosen[0]}'. There are: {columns}.")
+    return chosen[0]
 
 
-def labels(splits: Splits, image: str) -> tuple[pd.DataFrame, dict[str, str], dict[str, str]]:
-    """Return the columns of numbers and words, why others are left out, and the kinds of those that name classes."""
+@dataclass(frozen=True)
+class Said:
+    """The columns of numbers and words, the kinds of those that name classes, and what is wrong with columns."""
+
+    table: pd.DataFrame
+    kinds: Mapping[str, str]
+    findings: Sequence[Finding]
+
+
+def labels(path: str, splits: Splits, image: str) -> Said:
+    """Return what the columns say, split by split: a class is known by its name, however a split numbers it.
+
+    Raises:
+        DataError: if a column is of classes in one split and of no classes in another.
+    """
     value, named = library().Value, library().ClassLabel
-    features = {name: f for name, f in next(iter(splits.values())).features.items() if name != image}
-    plain = [n for n, f in features.items() if isinstance(f, named) or _is_plain(f, value)]
-    parts = [split.select_columns(plain).to_pandas() for split in splits.values()] if plain else []
-    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    kinds = {}
-    for name in plain:
-        if isinstance(features[name], named):
-            classes = features[name].names
-            table[name] = _worded(table[name], classes)
-            if 2 < len(set(table[name].dropna())) <= 100:  # names such as "0" to "99" are no quantity
-                kinds[name] = "categorical"
-    return table, {name: "neither numbers nor words" for name in features if name not in plain}, kinds
+    columns = dict.fromkeys(name for split in splits.values() for name in split.features if name != image)
+    features = {name: [s.features[name] for s in splits.values() if name in s.features] for name in columns}
+    plain = [
+        n for n, each in features.items() if all(isinstance(f, named) or _is_plain(f, value) for f in each)
+    ]
+    classes = [name for name in plain if any(isinstance(f, named) for f in features[name])]
+    for name in classes:
+        if not all(isinstance(f, named) for f in features[name]):
+            raise DataError(
+                f"{path}: column '{name}' has named classes in some splits only. Give it one type in all of them."
+            )
+    table = pd.concat([_worded(split, plain, classes) for split in splits.values()], ignore_index=True)
+    kinds: dict[str, str] = {}
+    for name in classes:
+        table[name], kind = _as_classes(table[name])
+        kinds |= {name: kind} if kind else {}
+    findings = [
+        Finding("column left out", f"{path}: '{name}'", "left out", "neither numbers nor words")
+        for name in columns
+        if name not in plain
+    ]
+    findings += [
+        Finding("column that a split lacks", f"{path}, {split}: '{name}'", told="missing there")
+        for name in plain
+        for split, rows in splits.items()
+        if name not in rows.features
+    ]
+    return Said(table, kinds, findings)
+
+
+def _worded(split: Any, plain: Sequence[str], classes: Sequence[str]) -> pd.DataFrame:
+    """Return the columns of a split, with the names of classes; a number that has none, such as -1, is missing."""
+    here = [name for name in plain if name in split.features]
+    table: pd.DataFrame = (
+        split.select_columns(here).to_pandas() if here else pd.DataFrame(index=range(len(split)))
+    )
+    for name in here:
+        if name in classes:
+            table[name] = table[name].map(dict(enumerate(split.features[name].names))).astype(object)
+    return table.reindex(columns=list(plain))
+
+
+def _as_classes(column: pd.Series[Any]) -> tuple[pd.Series[Any], str | None]:
+    """Return the names of classes so that each is read as one, and the kind that says so where it is needed."""
+    words = sorted(set(column.dropna()), key=lambda word: (word.casefold(), word))
+    if not 2 <= len(words) <= MAX_CLASSES:
+        return column, None
+    kind = "categorical" if len(words) > 2 else "binary"  # names such as "0" to "99" are no quantity
+    if all(texts(pd.Series(words))):
+        return column, kind
+    return column.astype(
+        pd.CategoricalDtype(words, ordered=True)
+    ), kind  # NA is a class here, no missing cell
 
 
 def _is_plain(feature: Any, value: type) -> bool:
     return isinstance(feature, value) and "binary" not in str(getattr(feature, "dtype", ""))
-
-
-def _worded(column: pd.Series[Any], classes: Sequence[str]) -> pd.Series[Any]:
-    """Return the names of classes; a number that has none, such as -1, is missing."""
-    return column.map(dict(enumerate(classes)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,11 +40,28 @@ def look(folder: str, names: Iterable[str]) -> Path | None:
     """Return the first file or folder of these names in the places of a data set, None if there is none."""
     names = list(names)
     paths = (place / name for place in candidates(folder) for name in names)
-    return next((path for path in paths if path.exists()), None)
+    return next((path for path in paths if is_there(path)), None)
 
 
 def place(written: str, beside: Iterable[Path] = ()) -> Path | None:
     """Return the path that is meant: from here, from some folders, or from the data root; None if nothing is there."""
-    path = Path(written).expanduser()
+    path = Path(written)
+    with contextlib.suppress(RuntimeError):  # ~nobody/x is a name as any other
+        path = path.expanduser()
     paths = [path, *(folder / path for folder in beside), candidates("")[1] / path]
-    return next((found for found in paths if found.exists()), None)
+    return next((found for found in paths if is_there(found)), None)
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a path leads to something.
+
+    Raises:
+        DataError: if that cannot be told, as a folder on the way may not be read.
+    """
+    try:
+        path.stat()
+    except PermissionError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
+    except (OSError, ValueError):  # what no path can be, such as a name of 300 letters
+        return False
+    return True

@@ -6,11 +6,12 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from lvmbench import Finding
 
-READ = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+PNM = (".pnm", ".pbm", ".pgm", ".ppm")
+READ = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", *PNM)
 UNREAD = (".heic", ".heif", ".avif", ".jp2", ".jxl")  # pictures all the same: decoding tells
 SUFFIXES = (*READ, *UNREAD)
 SKIPPED = ("__MACOSX", ".")  # folders and files that an operating system leaves beside pictures
@@ -22,24 +23,31 @@ def walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result | Find
 
     Links to folders are not followed: one may lead in a circle.
     """
-    try:
-        with os.scandir(folder) as entries:
-            found = list(entries)
-    except OSError as error:
-        yield prefix, Finding("folder that cannot be read", str(folder), "left out", error.strerror or "")
-        return
-    for entry in found:
-        name = prefix + entry.name
-        if _shown(entry.name) != entry.name:
-            yield name, Finding("name that is not UTF-8", _shown(entry.path), "left out")
-        elif entry.is_dir(follow_symlinks=False):
-            if not entry.name.startswith(SKIPPED):
-                yield from walk(Path(entry.path), f"{name}/")
-        elif is_picture(entry.name):
-            yield from _file(entry, name)
-        elif entry.is_symlink() and Path(entry.path).is_dir() and not entry.name.startswith(SKIPPED):
-            told = "links to folders are not followed: they may lead in a circle"
-            yield name, Finding("link to a folder", entry.path, "left out", told)
+    folders = [(os.fspath(folder), prefix)]  # a list, as a folder may be deeper than calls can be
+    while folders:
+        path, above = folders.pop()
+        try:
+            with os.scandir(path) as entries:
+                found = list(entries)
+        except OSError as error:
+            yield above, Finding("folder that cannot be read", _shown(path), "left out", error.strerror or "")
+            continue
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False) and _shown(entry.name) == entry.name:
+                if not entry.name.startswith(SKIPPED):
+                    folders.append((entry.path, f"{above}{entry.name}/"))
+            else:
+                yield from _entry(entry, above + entry.name)
+
+
+def _entry(entry: os.DirEntry[str], name: str) -> Iterator[tuple[str, os.stat_result | Finding]]:
+    if _shown(entry.name) != entry.name:
+        yield name, Finding("name that is not UTF-8", _shown(entry.path), "left out")
+    elif is_picture(entry.name):
+        yield from _file(entry, name)
+    elif entry.is_symlink() and Path(entry.path).is_dir() and not entry.name.startswith(SKIPPED):
+        told = "links to folders are not followed: they may lead in a circle"
+        yield name, Finding("link to a folder", entry.path, "left out", told)
 
 
 def _shown(name: str) -> str:
@@ -64,11 +72,10 @@ def is_picture(name: str) -> bool:
 
 def is_hidden(name: str) -> bool:
     """Return whether a file, or a folder that it is in, is one that an operating system leaves."""
-    parts = PurePosixPath(name).parts
-    return any(part.startswith(SKIPPED) and part not in (".", "..") for part in parts)
+    return any(part.startswith(SKIPPED) and part not in (".", "..") for part in name.split("/"))
 
 
 def is_inside(name: str) -> bool:
     """Return whether a name stays in the folder that it is of."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    return not path.is_absolute() and ".." not in path.parts and not DRIVE.match(name)
+    path = name.replace("\\", "/")
+    return not path.startswith("/") and ".." not in path.split("/") and not DRIVE.match(name)

@@ -83,11 +83,69 @@ def test_of_several_pictures_the_one_that_is_named_whole_is_meant_and_else_none(
     assert len(found(data, "picture without a row")) == 3
 
 
-def test_the_column_of_names_is_the_one_that_names_the_most_pictures(here):
+@pytest.mark.parametrize("column", ["age", "image", "photo number"])
+def test_a_column_of_names_with_suffixes_goes_before_numbers_that_name_more(here, column):
     names = [f"{i}.png" for i in range(1, 31)]
-    columns = "age,id,file,smiling"
-    faces(here / "faces", names, columns, lambda i, name: (1 + i % 25, 900 + i, name, i % 2))
-    assert [a.name for a in images().schema.attributes] == ["age", "smiling"]
+    columns = f"{column},id,file,smiling"
+    faces(here / "faces", names, columns, lambda i, name: (30 - i, 900 + i, "x" * (i < 5) + name, i % 2))
+    assert rows_by_name(images())["11.png"][1][-1] == 0
+    assert len(found(images(), "row without a picture")) == 5
+
+
+@pytest.mark.parametrize("column", ["image", "Image ID", "file_name", "path"])
+def test_a_column_that_is_called_file_goes_before_other_words_and_numbers(here, column):
+    names = [f"{i}.png" for i in range(1, 31)]
+    columns = f"word,key,{column},smiling"
+    faces(here / "faces", names, columns, lambda i, name: (f"0{i}", 61 - 2 * i, i + 1 + 99 * (i < 5), i % 2))
+    write(here / "faces", {f"0{i}.png": png(i + 100) for i in range(30)})
+    data = images()
+    assert {name: labels[-1] for name, (_, labels) in rows_by_name(data).items()} == {
+        names[i]: i % 2 for i in range(5, 30)
+    }
+
+
+def test_labels_of_a_table_that_pandas_wrote_are_of_the_named_pictures_though_its_index_names_more(here):
+    places = np.random.default_rng(0).permutation(200)[:100].tolist()
+    write(here / "faces", {f"{i}.png": png(i) for i in range(200) if i not in places[:3]})
+    write(
+        here,
+        {
+            "labels.csv": pd.DataFrame(
+                {"file": [f"{i}.png" for i in places], "even": [i % 2 for i in places]}
+            ).to_csv()
+        },
+    )
+    data = images()
+    labels = {name: labels for name, (_, labels) in rows_by_name(data).items()}
+    assert labels == {f"{i}.png": [i % 2] for i in places[3:]}
+    assert len(found(data, "row without a picture")) == 3
+
+
+NUMBERS = [
+    ("", lambda i: i),
+    ("", lambda i: i * i % 41),
+    ("index", lambda i: 2 * i % 41),
+    ("id", lambda i: i),
+    ("row", lambda i: 39 - i),
+    ("age", lambda i: i % 7),
+]
+
+
+@pytest.mark.parametrize(("column", "value"), NUMBERS)
+def test_numbers_without_a_name_or_that_count_or_repeat_are_pictures_only_if_asked(here, column, value):
+    names = [f"{i}.png" for i in range(COUNT)]
+    faces(here / "faces", names, f"{column},smiling,hair", lambda i, name: (value(i), i % 2, "abc"[i % 3]))
+    with pytest.raises(UsageError, match=rf"no column names pictures for certain.*file='{column}'"):
+        images().album  # noqa: B018
+    assert rows_by_name(images(file=column))[f"{value(1)}.png"][1][0] == 1 or column in ("age", "")
+
+
+def test_other_numbers_and_words_name_pictures_where_nothing_likelier_does(here):
+    names = [f"{7 * i % 41}.png" for i in range(0, 80, 2)]
+    faces(here / "faces", names, "id,smiling", lambda i, name: (name[:-4], i % 2))
+    assert {name: labels for name, (_, labels) in rows_by_name(images()).items()} == {
+        name: [i % 2] for i, name in enumerate(names)
+    }
 
 
 def test_two_columns_that_name_other_pictures_are_an_error_and_an_option_decides(here):
@@ -173,13 +231,25 @@ def test_numbers_are_splits_in_a_column_named_partition_or_asked_for(here):
     assert rows_by_name(images(split="set"))["002.png"][0] == "test"
 
 
-def test_a_column_named_split_of_other_words_is_an_attribute(here):
-    faces(here / "faces", columns="file,split", row=lambda i, n: (n, ("train", "banana")[i % 2]))
-    assert [a.name for a in images().schema.attributes] == ["split"]
-    with pytest.raises(
-        DataError, match=r"labels\.csv, row 2, column 'split': 'banana' is no split\. Known: train"
-    ):
-        images(split="split").album  # noqa: B018
+def test_three_numbers_are_splits_in_any_column_of_such_a_name_and_two_are_not_understood(here):
+    faces(here / "faces", columns="file,split,smiling", row=lambda i, n: (n, i % 3, i // 3 % 2))
+    splits = {name: part for name, (part, _) in rows_by_name(images()).items()}
+    assert splits == {name: ("train", "val", "test")[i % 3] for i, name in enumerate(NAMES)}
+    faces(here / "faces", columns="file,split,smiling", row=lambda i, n: (n, i % 2, i // 3 % 2))
+    with pytest.raises(DataError, match=r"row 1, column 'split': '0' is no split.*split='split'"):
+        images().album  # noqa: B018
+    assert rows_by_name(images(split="split"))["001.png"][0] == "val"
+
+
+@pytest.mark.parametrize("column", ["split", "Subset", "partition"])
+def test_a_split_column_with_a_word_that_is_not_known_is_an_error_unless_it_is_an_attribute(here, column):
+    faces(here / "faces", columns=f"file,{column}", row=lambda i, n: (n, ("train", "banana")[i == 1]))
+    told = rf"labels\.csv, row 2, column '{column}': 'banana' is no split\. Known: train"
+    with pytest.raises(DataError, match=rf"{told}.*kinds=\{{'{column}': 'categorical'\}}"):
+        images().album  # noqa: B018
+    with pytest.raises(DataError, match=told):
+        images(split=column).album  # noqa: B018
+    assert [a.name for a in images(kinds={column: "binary"}).schema.attributes] == [column]
 
 
 def test_a_row_without_a_split_is_drawn_and_told(here):
@@ -211,6 +281,29 @@ def test_a_person_is_never_in_two_splits(here, column, option):
     people = {part: set(split.groups.tolist()) for part, split in splits.items()}
     assert sum(map(len, people.values())) == len(set.union(*people.values())) == 20
     assert [a.name for a in data.schema.attributes] == ["smiling"]
+
+
+@pytest.mark.parametrize("column", ["subject", "Person", "individual"])
+def test_a_column_that_may_name_people_does_so_from_21_values_on_and_else_is_told(here, column):
+    kinds = ("cat", "dog", "horse")
+    faces(here / "faces", columns=f"file,{column},sunny", row=lambda i, n: (n, kinds[i % 3], i // 3 % 2))
+    data = images()
+    assert [a.name for a in data.schema.attributes] == [column, "sunny"]
+    assert not data.schema.identities
+    (told,) = found(data, "column that may name people")
+    assert told.told.endswith(f"identity='{column}'")
+    assert not found(images(kinds={column: "categorical"}), "column that may name people")
+    for people, known in ((20, False), (21, True)):
+        faces(here / "faces", columns=f"file,{column},sunny", row=lambda i, n: (n, f"p{i % people}", i % 2))  # noqa: B023
+        assert images().schema.identities == known
+    assert images(identity=column).schema.identities
+
+
+def test_a_column_of_people_whose_kind_is_asked_for_is_an_attribute(here):
+    faces(here / "faces", columns="file,identity,sunny", row=lambda i, n: (n, "abc"[i % 3], i % 2))
+    data = images(kinds={"identity": "categorical"})
+    assert [a.name for a in data.schema.attributes] == ["identity", "sunny"]
+    assert not data.schema.identities
 
 
 def test_parquet_reads_as_csv_does_and_its_index_may_be_the_names(here):

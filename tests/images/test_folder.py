@@ -18,6 +18,7 @@ from pictures_support import (
     NAMES,
     csv,
     faces,
+    found,
     images,
     noise,
     pictures,
@@ -34,7 +35,7 @@ def test_one_call_gives_pictures_labels_and_splits(here):
     faces(here / "faces")
     data = images()
     assert [(a.name, a.kind, a.source) for a in data.schema.attributes] == [
-        ("smiling", "binary", "labels.csv")
+        ("smiling", "binary", "the table")
     ]
     rows = rows_by_name(data)
     assert {name: labels for name, (_, labels) in rows.items()} == {n: [i % 2] for i, n in enumerate(NAMES)}
@@ -130,7 +131,7 @@ def test_a_table_in_the_zip_is_read_there_before_one_beside_it(here, name):
     for data in (images("faces.zip"), images("faces.zip", labels=name)):
         assert data.locate()[0] == path.relative_to(here)
         assert rows_by_name(data)["001.png"][1] == [1]
-        assert data.schema.attributes[0].source == name.split("/")[-1]
+        assert data.schema.attributes[0].name == "smiling"
     write(here, {name: told.replace("smiling", "frowning")})
     assert images("faces.zip", labels=name).schema.attributes[0].name == "frowning"
 
@@ -198,6 +199,77 @@ def test_folders_of_classes_in_folders_of_splits_give_both(here):
     write(here / "bare", pictures(["train/1.png", "test/1.png"]))
     with pytest.raises(DataError, match="no folders of classes"):
         images("bare").album  # noqa: B018
+
+
+SETS = [f"{part}/{kind}/{i}.png" for i in range(9) for kind in "ab" for part in ("train", "test")]
+
+
+@pytest.mark.parametrize("strays", [["preview.png"], ["extra/1.png", "test/2.png"], ["more/of/it.png"][:0]])
+@pytest.mark.parametrize("top", ["", "pets/", "my/pets/"])
+def test_folders_of_splits_are_splits_below_any_folder_and_with_strays_beside_them(here, top, strays):
+    files = pictures([top + name for name in [*SETS, *strays]])
+    zipped(here / "zip" / "pets.zip", files)
+    write(here / "faces", files)
+    for data in (images(), images("zip/pets.zip")):
+        decided = {
+            name: part for name, (part, _) in rows_by_name(data, ("train", "test")).items() if "test" in name
+        }
+        assert decided == {top + name: "test" for name in SETS if "test" in name}
+        assert [a.classes for a in data.schema.attributes] == [("a", "b")]
+        assert len(found(data, "picture without a row")) == len(strays)
+
+
+def test_folders_of_which_some_are_splits_and_some_are_not_are_refused(here):
+    write(here / "faces", pictures([*SETS, "extra/a/1.png"]))
+    with pytest.raises(
+        DataError, match="the folder 'test' is a split, the folder 'extra' beside it is not.*labels="
+    ):
+        images().album  # noqa: B018
+
+
+def test_a_class_may_be_called_train_beside_others(here):
+    names = [f"{kind}/{i}.png" for i in range(20) for kind in ("bus", "train")]
+    write(here / "faces", pictures(names))
+    assert [a.classes for a in images().schema.attributes] == [("bus", "train")]
+
+
+@pytest.mark.parametrize("table", ["labels.csv", None])
+def test_a_set_keeps_its_fingerprint_under_another_name_of_its_folder_and_its_table(here, table):
+    if table:
+        faces(here / "faces")
+    else:
+        write(here / "faces", pictures([f"{kind}/{i}.png" for i in range(20) for kind in "ab"]))
+    before = images().fingerprint
+    (here / "faces").rename(here / "pets")
+    if table:
+        (here / "pets" / table).rename(here / "pets" / "told.csv")
+    assert images("pets").fingerprint == before
+
+
+@pytest.mark.parametrize("root", ["~nosuchuser/x", "x" * 300, "a\0b", "file/x"])
+def test_a_name_that_no_path_can_have_is_told_as_one_that_is_not_there(here, root):
+    write(here, {"file": ""})
+    with pytest.raises(DataError, match="images: no folder or zip '"):
+        images(root).locate()
+
+
+def test_a_place_that_may_not_be_looked_into_is_told(here, monkeypatch):
+    def denied(path, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", denied)
+    with pytest.raises(DataError, match=r"faces cannot be read \(Permission denied\)"):
+        images().locate()
+
+
+def test_tables_are_found_among_many_pictures_without_a_path_for_each(here, monkeypatch):
+    faces(here / "faces")
+    write(here / "faces", {".hidden.csv": ""})
+    (here / "faces" / "folder.csv").mkdir()
+    made = []
+    monkeypatch.setattr(Path, "is_file", lambda path: made.append(path) or True)
+    assert [path.name for path in images().locate()] == ["faces", "labels.csv"]
+    assert not made
 
 
 def test_shape_crop_and_pixels_are_options(here):
