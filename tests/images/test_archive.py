@@ -1,6 +1,7 @@
 import contextlib
 import os
 import struct
+import sys
 import tracemalloc
 import unicodedata
 import zipfile
@@ -33,6 +34,23 @@ def test_a_folder_and_a_zip_have_the_same_members(files):
     assert found == [(name, len(FILES[name]), zlib.crc32(FILES[name])) for name in pictures]
     assert {name: files.read(name) for name in pictures} == {name: FILES[name] for name in pictures}
     assert files.findings() == []
+
+
+@pytest.mark.parametrize("suffix", ["pnm", "pbm", "pgm", "ppm", "JFIF", "jpg", "heic"])
+def test_every_suffix_of_a_kind_that_is_read_or_told_is_a_picture(tmp_path, suffix):
+    assert archive(write(tmp_path / "faces", {f"1.{suffix}": b"x"})).names() == [f"1.{suffix}"]
+    assert archive(zipped(tmp_path / "faces.zip", {f"1.{suffix}": b"x"})).names() == [f"1.{suffix}"]
+
+
+def test_a_folder_deeper_than_calls_can_be_is_read(tmp_path, monkeypatch):
+    depth = sys.getrecursionlimit() + 100
+    write(tmp_path, {"1.png": b"x"})
+    monkeypatch.chdir(tmp_path)
+    for _ in range(depth):  # step by step: the whole path may be longer than the system takes at once
+        Path("a").mkdir()
+        os.chdir("a")
+    Path("2.png").write_bytes(b"y")
+    assert archive(tmp_path).names() == ["1.png", f"{'a/' * depth}2.png"]
 
 
 def test_many_threads_read_one_archive_that_none_has_opened(tmp_path):

@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -11,7 +12,7 @@ from lvmbench.calls import parse_calls
 from lvmbench.options import resolve
 from lvmbench.testing import check_dataset
 from lvmbench_images.hf import HuggingFace
-from pictures_support import COUNT, found, noise, png, rows_by_name
+from pictures_support import COUNT, found, noise, png, rows_by_name, write
 
 REASON = "reading Hugging Face sets needs the package datasets, which is not installed"
 needed = pytest.mark.skipif(importlib.util.find_spec("datasets.load") is None, reason=REASON)
@@ -201,6 +202,94 @@ def test_pictures_that_are_files_beside_the_data_are_read_from_them(here, librar
     data = hf()
     assert len(rows_by_name(data)) == COUNT
     assert not found(data, "picture that cannot be read")
+
+
+@needed
+def test_pictures_beside_the_data_that_change_are_another_data_set(here, library):
+    paths = [here / "files" / f"{i}.png" for i in range(COUNT)]
+    write(here / "files", {path.name: png(i) for i, path in enumerate(paths)})
+    cells = [{"bytes": None, "path": str(path)} for path in paths]
+    (here / "faces").mkdir()
+    rows(library, pictures=cells).to_parquet(here / "faces" / "train-0.parquet")
+    embedded = pd.read_parquet(here / "faces" / "train-0.parquet")
+    embedded["image"] = cells
+    embedded.to_parquet(here / "faces" / "train-0.parquet")
+    first = hf(image="image")
+    before = first.split("train").images.clone()
+    write(here / "files", {path.name: png(i + 500) for i, path in enumerate(paths)})
+    second = hf(image="image")
+    assert second.fingerprint != first.fingerprint
+    assert not torch.equal(second.split("train").images, before)
+
+
+@needed
+def test_each_split_names_its_classes_itself(here, library):
+    def split(classes, first):
+        return rows(library, 12, first, pet=(library.ClassLabel(names=classes), [i % 2 for i in range(12)]))
+
+    library.DatasetDict(train=split(["cat", "dog"], 0), test=split(["dog", "cat"], 50)).save_to_disk(
+        here / "faces"
+    )
+    data = hf()
+    place = [a.name for a in data.schema.attributes].index("pet")
+    assert data.schema.attributes[place].classes == ("cat", "dog")
+    labels = {name: labels[place] for name, (_, labels) in rows_by_name(data, ("train", "test")).items()}
+    assert {i: labels[f"test/{i}"] for i in range(12)} == {i: 1 - i % 2 for i in range(12)}
+    assert all(labels.get(f"train/{i}", i % 2) == i % 2 for i in range(12))
+
+
+@needed
+def test_a_column_that_is_of_classes_in_one_split_only_is_refused(here, library):
+    other = (library.Value("int64"), [i % 2 for i in range(5)])
+    library.DatasetDict(train=rows(library), test=rows(library, 5, 50, race=other)).save_to_disk(
+        here / "faces"
+    )
+    with pytest.raises(DataError, match="'race' has named classes in some splits only"):
+        hf().album  # noqa: B018
+
+
+@needed
+@pytest.mark.parametrize("word", ["NA", "nan", "null", "N/A"])
+def test_a_class_that_is_called_as_a_missing_cell_is_a_class(here, library, word):
+    two = (library.ClassLabel(names=["x", word]), [i % 2 for i in range(COUNT)])
+    three = (library.ClassLabel(names=["x", "b", word]), [i % 3 for i in range(COUNT)])
+    rows(library, two=two, three=three).save_to_disk(here / "faces")
+    kinds = {a.name: (a.kind, set(a.classes)) for a in hf().schema.attributes}
+    assert kinds["two"] == ("binary", {"x", word})
+    assert kinds["three"] == ("categorical", {"x", "b", word})
+    assert not np.isnan(hf().album.labels[:, -2:]).any()
+
+
+@needed
+def test_a_label_that_a_split_lacks_is_missing_there_and_told(here, library):
+    test = rows(library, 5, 50).remove_columns(["age", "race"])
+    library.DatasetDict(train=rows(library), test=test).save_to_disk(here / "faces")
+    data = hf()
+    assert [(f.where, f.told) for f in found(data, "column that a split lacks")] == [
+        ("faces, test: 'race'", "missing there"),
+        ("faces, test: 'age'", "missing there"),
+    ]
+    names = [a.name for a in data.schema.attributes]
+    missing = np.isnan(data.album.labels[[name.startswith("test") for name in data.album.names]])
+    assert dict(zip(names, missing.all(0), strict=True)) == {
+        "Male": False,
+        "race": True,
+        "age": True,
+        "hair": False,
+    }
+    named = hf(names={"age": "years"}).schema.attributes
+    assert "years" in [a.name for a in named]
+
+
+@needed
+def test_a_split_without_pictures_and_a_column_that_holds_none_are_told(here, library):
+    bare = rows(library, 5, 50).remove_columns(["image"])
+    library.DatasetDict(train=rows(library), test=bare).save_to_disk(here / "faces")
+    with pytest.raises(DataError, match="faces: split 'test' has no column 'image'. There are: Male, race"):
+        hf().album  # noqa: B018
+    rows(library).save_to_disk(here / "others")
+    with pytest.raises(DataError, match="column 'age' of 'train' holds no pictures"):
+        hf("others", image="age").album  # noqa: B018
 
 
 @needed
