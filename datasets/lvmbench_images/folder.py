@@ -150,10 +150,10 @@ def _listed(folder: Path) -> list[Path]:
     """Return the tables in a folder, which may hold very many pictures."""
     try:
         with os.scandir(folder) as entries:
-            names = sorted(e.name for e in entries if e.name.lower().endswith(TABLES) and e.is_file())
+            names = [entry.name for entry in entries if entry.name.lower().endswith(TABLES)]
     except OSError as error:
         raise DataError(f"{folder} cannot be read ({error.strerror}).") from error
-    return [folder / name for name in names if not name.startswith(".")]
+    return [folder / n for n in sorted(names) if not n.startswith(".") and (folder / n).is_file()]
 
 
 def _read(path: Path, content: bytes | None) -> pd.DataFrame:

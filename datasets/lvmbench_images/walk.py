@@ -15,7 +15,8 @@ READ = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tif
 UNREAD = (".heic", ".heif", ".avif", ".jp2", ".jxl")  # pictures all the same: decoding tells
 SUFFIXES = (*READ, *UNREAD)
 SKIPPED = ("__MACOSX", ".")  # folders and files that an operating system leaves beside pictures
-DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+HIDDEN = re.compile(r"(?:^|/)(?:__MACOSX|\.(?!\.?(?:/|\Z)))")  # a part that starts so, but for . and ..
+OUTSIDE = re.compile(r"^[\\/]|^[A-Za-z]:[\\/]|(?:^|[\\/])\.\.(?:[\\/]|\Z)")
 
 
 def walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result | Finding]]:
@@ -33,36 +34,36 @@ def walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result | Find
             yield above, Finding("folder that cannot be read", _shown(path), "left out", error.strerror or "")
             continue
         for entry in found:
-            if entry.is_dir(follow_symlinks=False) and _shown(entry.name) == entry.name:
+            if entry.is_dir(follow_symlinks=False) and _is_text(entry.name):
                 if not entry.name.startswith(SKIPPED):
                     folders.append((entry.path, f"{above}{entry.name}/"))
-            else:
-                yield from _entry(entry, above + entry.name)
+            elif (what := _told(entry)) is not None:
+                yield above + entry.name, what
 
 
-def _entry(entry: os.DirEntry[str], name: str) -> Iterator[tuple[str, os.stat_result | Finding]]:
-    if _shown(entry.name) != entry.name:
-        yield name, Finding("name that is not UTF-8", _shown(entry.path), "left out")
-    elif is_picture(entry.name):
-        yield from _file(entry, name)
-    elif entry.is_symlink() and Path(entry.path).is_dir() and not entry.name.startswith(SKIPPED):
+def _told(entry: os.DirEntry[str]) -> os.stat_result | Finding | None:
+    """Return the state of a picture file, what is wrong with an entry, or nothing for what is no picture."""
+    if not _is_text(entry.name):
+        return Finding("name that is not UTF-8", _shown(entry.path), "left out")
+    if is_picture(entry.name):
+        try:
+            state = entry.stat()
+        except OSError as error:
+            return Finding("link that leads nowhere", entry.path, "left out", error.strerror or "")
+        return state if stat.S_ISREG(state.st_mode) else None
+    if entry.is_symlink() and Path(entry.path).is_dir() and not entry.name.startswith(SKIPPED):
         told = "links to folders are not followed: they may lead in a circle"
-        yield name, Finding("link to a folder", entry.path, "left out", told)
+        return Finding("link to a folder", entry.path, "left out", told)
+    return None
+
+
+def _is_text(name: str) -> bool:
+    return name.isascii() or _shown(name) == name
 
 
 def _shown(name: str) -> str:
     """Return a name as it can be shown: bytes that are no text are marked."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _file(entry: os.DirEntry[str], name: str) -> Iterator[tuple[str, os.stat_result | Finding]]:
-    try:
-        state = entry.stat()
-    except OSError as error:
-        yield name, Finding("link that leads nowhere", entry.path, "left out", error.strerror or "")
-        return
-    if stat.S_ISREG(state.st_mode):
-        yield name, state
 
 
 def is_picture(name: str) -> bool:
@@ -72,10 +73,9 @@ def is_picture(name: str) -> bool:
 
 def is_hidden(name: str) -> bool:
     """Return whether a file, or a folder that it is in, is one that an operating system leaves."""
-    return any(part.startswith(SKIPPED) and part not in (".", "..") for part in name.split("/"))
+    return HIDDEN.search(name) is not None
 
 
 def is_inside(name: str) -> bool:
     """Return whether a name stays in the folder that it is of."""
-    path = name.replace("\\", "/")
-    return not path.startswith("/") and ".." not in path.split("/") and not DRIVE.match(name)
+    return OUTSIDE.search(name) is None
