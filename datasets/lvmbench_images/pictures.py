@@ -6,7 +6,7 @@ import hashlib
 import json
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -84,6 +84,12 @@ class PictureSet(ABC):
     def findings(self) -> Sequence[Finding]:
         """Return what is wrong with the tables, and with the pictures that were decoded so far."""
         return (*self.album.findings, *(finding for found in self._read.values() for finding in found))
+
+    def files_of_rows(self) -> Mapping[int, tuple[str, str]]:
+        """Return by the number of each row the name of its picture, and what equal files have in common."""
+        album = self.album
+        contents = [f"{size} {crc}" for size, crc in zip(album.sizes, album.crcs, strict=True)]
+        return dict(zip(album.rows.tolist(), zip(album.names, contents, strict=True), strict=True))
 
     def split(self, name: SplitName, limit: int | None = None) -> Split:
         """Return the first pictures of one part that can be read, all of them unless ``limit`` says otherwise.
