@@ -274,7 +274,8 @@ def _has(fit: Fit, metric: str, attribute: str | None) -> bool:
 def groups(stored: Iterable[Stored]) -> list[Group]:
     """Return the records sorted into what may be compared, rows in the order in which they were asked for.
 
-    Of a model whose source has changed since, the newest stands alone.
+    Of a model whose source has changed since, the newest stands alone. Data of one name and other contents are told
+    apart by the first letters of their fingerprints.
     """
     found: dict[tuple[str, ...], dict[str, dict[int, list[Stored]]]] = {}
     about: dict[tuple[str, ...], tuple[str, Mapping[str, Any], str]] = {}
@@ -286,10 +287,15 @@ def groups(stored: Iterable[Stored]) -> list[Group]:
         if newest[key, name] == cell["model_source"]:
             about[key] = (cell["dataset_label"], cell["budget"], cell["device"])
             found.setdefault(key, {}).setdefault(name, {}).setdefault(cell["seed"], []).append(one)
-    return [
-        Group(*about[key], tuple(_row(name, seeds) for name, seeds in rows.items()))
-        for key, rows in found.items()
-    ]
+    contents: dict[str, set[str]] = {}
+    for label, fingerprint, *_ in found:
+        contents.setdefault(label, set()).add(fingerprint)
+    grouped = []
+    for key, rows in found.items():
+        label, budget, device = about[key]
+        data = label if len(contents[key[0]]) == 1 else f"{label} [{key[1][:8]}]"
+        grouped.append(Group(data, budget, device, tuple(_row(name, seeds) for name, seeds in rows.items())))
+    return grouped
 
 
 def _group_key(one: Stored) -> tuple[str, ...]:

@@ -79,7 +79,10 @@ lvmbench.add_command(data)
 @click.option("--rerun", type=click.Choice(["missing", "failed", "all"]), default="missing", show_default=True,
               help="Which cells to run.")  # fmt: skip
 @click.option(
-    "--strict", is_flag=True, help="Refuse data in whose files anything is amiss, before anything is trained."
+    "--strict",
+    is_flag=True,
+    help="Refuse data with findings, as they stand under the tables, before anything is trained; what an option had "
+    "left out is allowed. `data check --strict` also looks at pixels and people.",
 )
 @duplicates_option
 @download_option

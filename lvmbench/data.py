@@ -7,7 +7,7 @@ Axes, everywhere: B batch, N rows, K draws, D latent dimensions, A attributes, R
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
@@ -19,7 +19,7 @@ Kind = Literal["binary", "categorical", "ordinal"]
 Pixels = Literal["bernoulli", "gaussian"]
 SplitName = Literal["train", "val", "test"]
 Labels = Literal["given", "permuted", "identity"]  # against what codes are scored
-Effect = Literal["left out", "changed", "noted"]
+Effect = Literal["left out", "dropped", "changed", "noted"]
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,7 @@ class Finding:
     """Something in the files of a data set that its user should know of, and what was done about it.
 
     ``what`` is its kind, by which findings are counted; ``where`` names the file, and the row or the picture in it.
+    What is ``dropped`` an option had left out: it is told, and no strict run refuses it.
     """
 
     what: str
@@ -147,6 +148,15 @@ class HasFindings(Protocol):
     @property
     def findings(self) -> Sequence[Finding]:
         """Return what was found: of tables all, of pictures what the splits that were asked for have shown."""
+        ...
+
+
+@runtime_checkable
+class HasNames(Protocol):
+    """A data set that knows the file of each picture, and among whose findings are files that are equal."""
+
+    def files_of_rows(self) -> Mapping[int, tuple[str, str]]:
+        """Return by the number of each row the name of its file, and what equal files have in common."""
         ...
 
 

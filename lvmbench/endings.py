@@ -34,7 +34,7 @@ def print_tables(results: Results, catalog: Catalog, fmt: str, by: str, show: st
     """Print the tables of results, and what could not be read of them."""
     from lvmbench.report import report
 
-    click.echo(report(results.stored, catalog, fmt=fmt, by=by, show=show))
+    click.echo(report(results.stored, catalog, fmt, by, show, results.findings))
     for problem in results.problems:
         click.echo(f"lvmbench: not read: {problem}", err=True)
 
@@ -82,7 +82,7 @@ def leave(error: BaseException, interrupted: bool) -> int:
     # wherever an interrupt strikes, cleaning up may turn it into another error: the note stands
     if interrupted or isinstance(error, (click.Abort, KeyboardInterrupt)):
         click.echo(
-            "lvmbench: interrupted; finished cells are kept, and the same command goes on from there.",
+            "lvmbench: interrupted; finished cells and pictures are kept, and the same command goes on from there.",
             err=True,
         )
         return ExitCode.INTERRUPTED

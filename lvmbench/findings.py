@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
@@ -14,6 +15,11 @@ EFFECTS: tuple[Effect, ...] = get_args(Effect)
 def findings_of(dataset: Any) -> tuple[Finding, ...]:
     """Return what a data set has found in its files so far; nothing where it does not look."""
     return tuple(dataset.findings) if isinstance(dataset, HasFindings) else ()
+
+
+def refused(findings: Iterable[Finding]) -> list[Finding]:
+    """Return those that a strict run refuses: all but what an option had left out."""
+    return [finding for finding in findings if finding.effect != "dropped"]
 
 
 def counted(findings: Iterable[Finding]) -> dict[str, int]:
@@ -43,7 +49,6 @@ def named(finding: Finding) -> str:
     return f"{finding.where}: {finding.told}" if finding.told else finding.where
 
 
-def check_command(name: str) -> str:
-    """Return the command that names all findings of a data set, as it is typed."""
-    quoted = f'"{name}"' if "'" in name else f"'{name}'"
-    return f"lvmbench data check {quoted}"
+def check_command(name: str, *options: str) -> str:
+    """Return the command that examines a data set, as a shell takes it; without options it names all findings."""
+    return shlex.join(["lvmbench", "data", "check", name, *(options or ("--all",))])

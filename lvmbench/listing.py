@@ -188,7 +188,7 @@ def draw(catalog: Catalog, name: str, path: Path) -> Path:
     if not hasattr(dataset, "grid"):
         raise PluginError(
             f"data set '{label}' draws no contact sheet of its own (it has no method grid). "
-            f"One of its first pictures: {check_command(name)} --sheet {path}"
+            f"One of its first pictures: {check_command(name, '--sheet', str(path))}"
         )
     try:
         dataset.grid().save(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from lvmbench.cache import watching
 from lvmbench.catalog import Catalog
 from lvmbench.data import Dataset, Finding, Split, SplitName
 from lvmbench.errors import DataError
-from lvmbench.findings import by_kind, check_command, findings_of, named
+from lvmbench.findings import by_kind, check_command, counted, findings_of, named, refused
 from lvmbench.fits import SPLITS
 from lvmbench.plan import Cell, Plan
 from lvmbench.resolved import label_of
@@ -31,14 +31,16 @@ class Maker(Protocol):
 
 def prepare(
     planned: Plan, cells: Iterable[Cell], catalog: Catalog, maker: Maker, *, strict: bool = False
-) -> None:
-    """Read the data of some cells as far as their budget asks, so that the cache holds their pictures.
+) -> dict[tuple[str, str], Mapping[str, int]]:
+    """Read the data of some cells as far as their budget asks, and count what their files have, by their content.
 
-    What is not an error of the data is left to the cells, which tell it. Where it is ``strict``, findings are errors.
+    From then on the cache holds their pictures. What is not an error of the data is left to the cells, which tell
+    it. Where it is ``strict``, findings are errors, but for what an option had left out.
 
     Raises:
         DataError: if the files of a data set cannot be read, or have what a strict run forbids.
     """
+    counts: dict[tuple[str, str], Mapping[str, int]] = {}
     for content, cell in {cell.content: cell for cell in cells}.items():
         dataset = planned.datasets[content]
         try:
@@ -47,9 +49,12 @@ def prepare(
             raise
         except (Exception, SystemExit):  # its cells will tell
             continue
-        if strict and (found := findings_of(dataset)):
+        found = findings_of(dataset)
+        if strict and (amiss := refused(found)):
             name = label_of(catalog.get("dataset", cell.dataset), cell.dataset_options)
-            raise DataError(_refusal(cell.dataset_label, name, found))
+            raise DataError(_refusal(cell.dataset_label, name, amiss))
+        counts[content] = counted(found)
+    return counts
 
 
 def read(
@@ -77,4 +82,4 @@ def _refusal(label: str, name: str, found: Sequence[Finding]) -> str:
     for kind, same in by_kind(found).items():
         lines += [f"{kind} ({len(same):,})", *(f"  {named(finding)}" for finding in same[:NAMED])]
         lines += ["  ..."] * (len(same) > NAMED)
-    return "\n".join([*lines, f"Each is named by: {check_command(name)} --all"])
+    return "\n".join([*lines, f"Each is named by: {check_command(name)}"])

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias
 
 from tabulate import tabulate
 
@@ -26,6 +26,7 @@ from lvmbench.runner import Results
 from lvmbench.summary import summary_lines, summary_tables
 from lvmbench.tables import model_table, pair_table, pairs_of
 
+Findings: TypeAlias = Mapping[tuple[str, str], Mapping[str, int]]  # by the content of data: counts by kind
 WIDTH = 100
 WHOLE = (
     "html",
@@ -41,11 +42,17 @@ WHOLE = (
 
 
 def report(
-    stored: Sequence[Stored], catalog: Catalog, fmt: str = "simple", by: str = "both", show: str = MAIN
+    stored: Sequence[Stored],
+    catalog: Catalog,
+    fmt: str = "simple",
+    by: str = "both",
+    show: str = MAIN,
+    findings: Findings | None = None,
 ) -> str:
     """Return the tables of records: by model, attribute, both, pair, or aggregate; all figures in one for csv and json.
 
-    ``show`` names the metrics that text shows: the main ones, those of a family, or all.
+    ``show`` names the metrics that text shows: the main ones, those of a family, or all. ``findings`` counts what is
+    wrong with the files of data, by their content; of other data the newest record tells it.
 
     Raises:
         UsageError: if there is no such family.
@@ -55,15 +62,15 @@ def report(
     if fmt in ("csv", "json"):
         lines = [line for group in found for line in _flat(group, cards, by)]
         return json.dumps(lines, indent=1) if fmt == "json" else _csv(lines)
-    return "\n\n".join(_text(group, cards, fmt, by, show) for group in found)
+    return "\n\n".join(_text(group, cards, fmt, by, show, findings or {}) for group in found)
 
 
 def table(results: Results, fmt: str = "simple", by: str = "both", show: str = MAIN) -> str:
     """Return the tables of results as text, as the command line prints them."""
-    return report(results.stored, Catalog.discover(), fmt, by, show)
+    return report(results.stored, Catalog.discover(), fmt, by, show, results.findings)
 
 
-def _text(group: Group, cards: Cards, fmt: str, by: str, show: str) -> str:
+def _text(group: Group, cards: Cards, fmt: str, by: str, show: str, findings: Findings) -> str:
     tables = []
     if by in ("model", "both"):
         tables.append(model_table(group, cards, fmt, show))
@@ -78,18 +85,20 @@ def _text(group: Group, cards: Cards, fmt: str, by: str, show: str) -> str:
             return f"{heading(group)}\n\nno pair: there is but one model"
         tables.append(pair_table(group, cards, fmt, show))
     drawn = [_draw(table, fmt) for table in tables if table.rows]
-    found = "\n".join(_wrap(_findings(group, cards.catalog)))
+    found = "\n".join(_findings(group, cards.catalog, findings))
     return "\n\n".join(filter(None, [heading(group), *drawn, found]))
 
 
-def _findings(group: Group, catalog: Catalog) -> list[str]:
-    """Return what was wrong with the files of the data: a line an effect, then the command that names each."""
+def _findings(group: Group, catalog: Catalog, findings: Findings) -> Iterator[str]:
+    """Yield what is wrong with the files of the data: an effect a line, then the whole command that names each."""
     records = [stored.record for row in group.rows for fit in row.fits for stored in fit.done]
     newest = max(records, key=lambda record: record.started, default=None)
-    if newest is None or not newest.findings:
-        return []
-    told = f"data: each is named by: {check_command(_asked_of(newest.cell, catalog))}"
-    return [*(f"data, {line}" for line in summary(newest.findings)), told]
+    if newest is None:
+        return
+    content = newest.cell.get("dataset", ""), newest.cell["fingerprint"]
+    if counts := findings.get(content, newest.findings):
+        yield from _wrap([f"data, {line}" for line in summary(counts)])
+        yield f"data: each is named by: {check_command(_asked_of(newest.cell, catalog))}"
 
 
 def _asked_of(cell: Mapping[str, Any], catalog: Catalog) -> str:

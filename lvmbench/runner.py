@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lvmbench.api import Budget, Record
 from lvmbench.catalog import Catalog
 from lvmbench.cells import Task, blank
+from lvmbench.data import HasFindings
 from lvmbench.environment import cores, results_dir
 from lvmbench.errors import StoreError, UsageError
 from lvmbench.executors import Executor, Inline, Outcome, Processes
@@ -73,12 +74,17 @@ class Silent:
 
 @dataclass(frozen=True)
 class Results:
-    """The records that answer a spec, and what could not be read; ``kept`` holds on to the files that they need."""
+    """The records that answer a spec, and what could not be read; ``kept`` holds on to the files that they need.
+
+    ``findings`` counts what is wrong with the files of the data as they are, by the content of the data, where they
+    were looked at: the labels and the pictures of a record may be the same, and stray rows others.
+    """
 
     stored: tuple[Stored, ...]
     problems: tuple[str, ...] = ()
     computed: int = 0
     kept: object = None
+    findings: Mapping[tuple[str, str], Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def records(self) -> list[Record]:
@@ -212,15 +218,16 @@ def answer(spec: Spec, catalog: Catalog, settings: Settings, listener: Listener 
     planned = plan(spec, catalog, device.partition(":")[0])
     store = Store.open(settings.results)
     tasks = tasks_of(planned, store, device, settings.rerun)
-    read = planned.cells if settings.strict else [task.cell for task in tasks]
-    prepare(planned, read, catalog, listener, strict=settings.strict)
+    telling = [c for c in planned.cells if isinstance(planned.datasets[c.content], HasFindings)]
+    read = [*(task.cell for task in tasks), *telling]
+    findings = prepare(planned, read, catalog, listener, strict=settings.strict)
     planned = replace(planned, datasets={})  # what they hold is not needed while cells run
     listener.begin(tasks, len(planned.cells) - len(tasks))
     for outcome in _executor(settings, catalog, device, len(tasks)).run(tasks, listener.progress):
         record = _recorded(outcome, store, catalog)
         listener.cell(outcome.task, record)
         _tell(catalog, record)
-    return replace(gather(planned, store), computed=len(tasks))
+    return replace(gather(planned, store), computed=len(tasks), findings=findings)
 
 
 def _tell(catalog: Catalog, record: Record) -> None:

@@ -173,7 +173,7 @@ def _reasons(group: Group, shown: Sequence[str]) -> list[str]:
         for found in rows.values():
             for metric, where in found.items():
                 places.setdefault(metric, {}).update(where)
-        every = len(places) == len(shown) and not any(any(where) for where in places.values())
+        every = len(places) == len(shown or ("",)) and not any(any(where) for where in places.values())
         what = "every metric" if every else ", ".join(starmap(_of_places, places.items()))
         notes.append(f"{'failed' if failed else 'n/a'}: {', '.join(rows)}: {what}: {reason}")
     return notes

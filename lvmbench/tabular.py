@@ -87,7 +87,7 @@ def read_labels(data: Data, kinds: Kinds | None = None, where: str = "labels") -
     attributes: list[Attribute] = []
     columns: list[NDArray[np.float32]] = []
     left_out: dict[str, str] = {}
-    for name in table.columns:
+    for name in (name for name in table.columns if kinds.get(name) != "skip"):
         try:
             column = _column(table[name], name, where)
             attribute, values = _attribute(column, kinds.get(name))
@@ -223,8 +223,6 @@ def _numeric(name: str, where: str, places: NDArray[np.int64], numbers: NDArray[
 
 def _attribute(column: _Column, asked: Word | Sequence[str] | None) -> tuple[Attribute, NDArray[np.float32]]:
     """Return a column as an attribute, of the kind that was asked for or that the rules give it."""
-    if asked == "skip":
-        raise _LeftOut("as asked")
     if len(column.names) < 2:
         raise _LeftOut(f"one value only, '{column.names[0]}'" if column.names else "no value")
     if asked is not None and not isinstance(asked, str):

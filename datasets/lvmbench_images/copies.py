@@ -53,7 +53,7 @@ def _told(
     agree = np.array_equal(labels[i], labels[first], equal_nan=True)
     told = f"equals '{names[first]}'" + ("" if agree else ", and the labels disagree")
     what = f"copy {where}" + ("" if agree else ", with other labels")
-    return Finding(what, f"{files.path}: '{names[i]}'", "noted" if stays else "left out", told)
+    return Finding(what, f"{files.path}: '{names[i]}'", "noted" if stays else "dropped", told)
 
 
 def _equal(

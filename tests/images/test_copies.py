@@ -87,4 +87,4 @@ def test_what_stays_has_each_content_once_but_for_the_test_split(pictures):
     assert not in_test & set(others)
     assert {content for content, _ in staying} == set(contents)
     assert sum(part == TEST for part in parts) == sum(part == TEST for _, part in staying)
-    assert sum(finding.effect == "left out" for finding in told) == kept.count(False)
+    assert sum(finding.effect == "dropped" for finding in told) == kept.count(False)

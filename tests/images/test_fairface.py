@@ -176,7 +176,7 @@ def test_a_training_picture_that_equals_a_test_picture_is_dropped_and_counted(ro
     data = FairFace()
     assert "train/7.jpg" not in named(data.split("train")) + named(data.split("val"))
     assert len(data.split("test")) == 3
-    assert ("copy across splits", "left out", "train/7.jpg") in told(data)
+    assert ("copy across splits", "dropped", "train/7.jpg") in told(data)
 
 
 def test_copies_stay_where_that_is_asked_for_and_are_still_told(root):

@@ -122,7 +122,7 @@ def test_ctrl_c_leaves_with_130_and_keeps_finished_cells(strangers, tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert "interrupted; finished cells are kept" in said
+    assert "interrupted; finished cells and pictures are kept" in said
     assert [s.record.status for s in Store(path).read().stored] == ["done", "done"]
     assert not _workers_of(path)
 

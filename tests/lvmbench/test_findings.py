@@ -1,5 +1,7 @@
+import shlex
+
 from lvmbench.data import Finding
-from lvmbench.findings import by_kind, check_command, counted, findings_of, summary
+from lvmbench.findings import by_kind, check_command, counted, findings_of, refused, summary
 
 FOUND = [
     Finding("alpha", "a.png", "changed"),
@@ -48,5 +50,20 @@ def test_a_data_set_that_does_not_look_has_found_nothing():
 
 
 def test_the_command_that_names_findings_can_be_typed():
-    assert check_command("fairface") == "lvmbench data check 'fairface'"
-    assert check_command("images(root='my faces')") == """lvmbench data check "images(root='my faces')\""""
+    assert check_command("fairface") == "lvmbench data check fairface --all"
+    assert (
+        check_command("mnist", "--sheet", "my sheet.png")
+        == "lvmbench data check mnist --sheet 'my sheet.png'"
+    )
+    for name in ("images(root='my faces')", """images(root="it's $HOME`")""", "images(root=a)"):
+        assert shlex.split(check_command(name)) == ["lvmbench", "data", "check", name, "--all"]
+
+
+def test_a_strict_run_refuses_all_but_what_an_option_had_left_out():
+    dropped = Finding("copy within a split", "b.png", "dropped")
+    assert refused([*FOUND, dropped]) == FOUND
+    assert summary(counted([dropped, FOUND[0], FOUND[1]])) == [
+        "left out: row without a picture (1)",
+        "dropped: copy within a split (1)",
+        "changed: alpha (1)",
+    ]

@@ -8,6 +8,7 @@ from lvmbench.data import Attribute, Finding, Schema, Split
 from lvmbench.errors import DataError, UsageError
 from lvmbench.plan import plan
 from lvmbench.progress import Console
+from lvmbench.report import table
 from lvmbench.spec import Spec
 from tests_support import plugin
 
@@ -89,7 +90,7 @@ def test_a_run_reads_its_data_once_in_the_process_that_hands_out_cells(answer):
     assert Plain.read == [("train", 40), ("val", 8), ("test", 16)]
 
 
-def test_data_whose_cells_are_there_are_not_read(answer):
+def test_data_that_tell_no_findings_are_not_read_where_their_cells_are_there(answer):
     assert answer("plain").records[0].status == "done"
     Plain.read.clear()
     answer("plain")
@@ -116,7 +117,7 @@ def test_a_strict_run_refuses_findings_by_count_file_and_row_though_nothing_is_t
     told = (
         r"stained: 5 findings, and a strict run allows none.\nleft out: row without a picture \(2\)\n"
         r"  a.csv, line 3: 'x3.png'\n  a.csv, line 7: 'x7.png'\nchanged: alpha \(3\)\n"
-        r"  pictures.zip: 'train.png': laid on white\n.*\n.*\nEach is named by: lvmbench data check 'stained' --all"
+        r"  pictures.zip: 'train.png': laid on white\n.*\n.*\nEach is named by: lvmbench data check stained --all"
     )
     with pytest.raises(DataError, match=told):
         answer("stained", strict=True)
@@ -131,6 +132,26 @@ def test_a_strict_run_names_the_first_of_many(answer, monkeypatch):
     monkeypatch.setattr(Plain, "findings", many, raising=False)
     with pytest.raises(DataError, match=r"noted: copy \(5\)\n  0.png\n  1.png\n  2.png\n  \.\.\.\nEach"):
         answer("plain", strict=True)
+
+
+def test_a_strict_run_allows_what_an_option_had_left_out(answer, monkeypatch):
+    dropped = [Finding("copy within a split", "0.png", "dropped")]
+    monkeypatch.setattr(Plain, "findings", dropped, raising=False)
+    assert "data, dropped: copy within a split (1)" in table(answer("plain", strict=True))
+    monkeypatch.setattr(Plain, "findings", [*dropped, Finding("row twice", "a.csv, line 3")])
+    with pytest.raises(DataError, match=r"plain: 1 findings.*\nnoted: row twice \(1\)"):
+        answer("plain", strict=True)
+
+
+def test_a_run_tells_what_is_wrong_with_the_files_as_they_are(answer, monkeypatch):
+    monkeypatch.setattr(Plain, "findings", [], raising=False)
+    assert "data," not in table(answer("plain"))
+    monkeypatch.setattr(Plain, "findings", [Finding("row without a picture", "a.csv, line 9", "left out")])
+    later = answer("plain")
+    assert later.computed == 0
+    assert "data, left out: row without a picture (1)" in table(later)
+    monkeypatch.setattr(Plain, "findings", [])
+    assert "data," not in table(answer("plain"))
 
 
 def test_duplicates_are_dropped_of_every_data_set_that_can(answer):

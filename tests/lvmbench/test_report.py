@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import shlex
 from dataclasses import replace
 from itertools import combinations
 
@@ -111,7 +112,7 @@ FOUND = {"left out: row without a picture": 20_000, "changed: alpha": 1}
 TOLD = [
     "data, left out: row without a picture (20,000)",
     "data, changed: alpha (1)",
-    "data: each is named by: lvmbench data check 'faces'",
+    "data: each is named by: lvmbench data check faces --all",
 ]
 
 
@@ -139,7 +140,42 @@ def test_the_command_that_names_the_findings_has_the_options_that_were_asked_for
     one = record(scores=[score()], findings=FOUND)
     asked = {"dataset": "dist-a:images", "dataset_options": {"root": "my faces", "crop": 148}}
     text = report(keep(replace(one, cell={**one.cell, **asked})), known)
-    assert text.endswith("""lvmbench data check "images(root='my faces')\"""")
+    assert text.endswith(shlex.join(["lvmbench", "data", "check", "images(root='my faces')", "--all"]))
+
+
+def test_a_long_command_stays_in_one_line(keep, catalog):
+    one = record(scores=[score()], findings=FOUND)
+    name = f"images(root='{' '.join(['my faces'] * 20)}')"
+    text = report(keep(replace(one, cell={**one.cell, "dataset_label": name})), catalog)
+    assert shlex.split(text.splitlines()[-1])[-2:] == [name, "--all"]
+
+
+def test_findings_of_the_files_as_they_are_stand_for_those_of_the_record(keep, catalog):
+    clean = record(scores=[score()])
+    (stored,) = keep(replace(clean, cell={**clean.cell, "dataset": "d:faces"}))
+    known = {("d:faces", "f"): FOUND, ("d:faces", "g"): {"noted: copy": 1}}
+    assert report([stored], catalog, findings=known).splitlines()[-3:] == TOLD
+    amiss = replace(stored, record=replace(stored.record, findings=FOUND))
+    assert "data," in report([amiss], catalog)
+    assert "data," not in report([amiss], catalog, findings={("d:faces", "f"): {}})
+
+
+def test_data_of_one_name_and_other_contents_are_told_apart(keep, catalog):
+    one, other = record("vae", scores=[score()]), record("iwae", scores=[score()])
+    other = replace(other, cell={**other.cell, "fingerprint": "0123456789abcdef"})
+    stored = keep(one, other)
+    heads = [line for line in report(stored, catalog).splitlines() if "at most" in line]
+    assert [line.partition(":")[0] for line in heads] == ["faces [f]", "faces [01234567]"]
+    assert {line["dataset"] for line in json.loads(report(stored, catalog, "json"))} == {
+        "faces [f]",
+        "faces [01234567]",
+    }
+    assert report(keep(record(scores=[score()]))[-1:], catalog).startswith("faces: at most")
+
+
+def test_a_cell_that_was_skipped_before_any_metric_is_told_as_lacking_every_metric(keep, catalog):
+    text = report(keep(record("pca", role="floor", status="skipped", reason="16 components")), catalog)
+    assert "n/a: pca (floor): every metric: 16 components" in text
 
 
 def test_the_best_is_marked_where_the_paired_difference_excludes_nothing(keep, catalog):
