@@ -36,7 +36,12 @@ def list_() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Draw pictures with their labels to a file.",
 )
-@click.option("--strict", is_flag=True, help="Leave with exit code 3 if anything is amiss.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Leave with exit code 3 at any finding that `run --strict` refuses, and at what only the pictures show: equal "
+    "pixels, people in two splits.",
+)
 @duplicates_option
 @download_option
 @data_option
@@ -52,10 +57,11 @@ def check(
     """Examine the data set NAME, with options where it needs some: images(root=faces).
 
     Told are the pictures of each split, the labels of each attribute and those that are missing, pictures that are
-    there twice and whether their labels agree, people in two splits, and all that was found in the files.
+    there twice and whether their labels agree, people in two splits, and the findings: all that is wrong with the
+    files. A run counts the findings in its records and tells them under its tables.
     """
     from lvmbench.catalog import Catalog
-    from lvmbench.contact_sheet import write_sheet
+    from lvmbench.contact_sheet import check_sheet, write_sheet
     from lvmbench.data import HasFiles
     from lvmbench.inspected import as_json, as_text
     from lvmbench.inspection import inspect
@@ -63,14 +69,17 @@ def check(
     from lvmbench.progress import Console
     from lvmbench.resolved import dataset_of
 
+    if sheet:
+        check_sheet(sheet)
     label, dataset = dataset_of(Catalog.discover(), name, drop_duplicates=bool(drop_duplicates))
     with Console() as console:
         splits = read(dataset, label, lambda _: limit, console)
-    found = inspect(dataset, splits)
+    found = inspect(dataset, splits, limit)
     files = dataset.locate() if isinstance(dataset, HasFiles) else ()
     click.echo(as_json(label, found) if fmt == "json" else as_text(label, found, files, every=every))
     if sheet:
-        write_sheet(label, dataset.schema, splits["train"], sheet)
+        part, shown = next(((n, s) for n, s in splits.items() if len(s)), ("train", splits["train"]))
+        write_sheet(f"{label}, {part}", dataset.schema, shown, sheet)
         click.echo(f"wrote {sheet}", err=True)
     if strict and found.is_amiss:
         click.echo(f"lvmbench: {label}: not all is as it should be (--strict).", err=True)

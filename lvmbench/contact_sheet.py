@@ -8,11 +8,14 @@ from pathlib import Path
 
 import matplotlib as mpl
 from PIL import Image, ImageDraw
+from PIL.Image import registered_extensions
 from PIL.ImageFont import FreeTypeFont, truetype
 from torch import Tensor
 
 from lvmbench.data import Attribute, Schema, Split
 from lvmbench.errors import UsageError
+from lvmbench.inspection import exact
+from lvmbench.records import temporary_beside
 
 COLUMNS, ROWS = 6, 4
 TILE, GAP, HEADING, LINE, MOST = 170, 12, 44, 16, 8  # pixels; lines of a caption at most
@@ -28,7 +31,8 @@ def contact_sheet(title: str, schema: Schema, split: Split) -> Image.Image:
     heights = [TILE + GAP + LINE * (1 + max(len(captions[i]) for i in row)) for row in rows]
     sheet = Image.new("RGB", (GAP + COLUMNS * (TILE + GAP), HEADING + sum(heights) + GAP), PAPER)
     pen = ImageDraw.Draw(sheet)
-    pen.text((GAP, 12), title, INK, _font(17))
+    large = _font(17)
+    pen.text((GAP, 12), _fitted(" ".join(title.split()), large, sheet.width - 2 * GAP), INK, large)
     top = HEADING
     for row, height in zip(rows, heights, strict=True):
         for column, i in enumerate(row):
@@ -41,27 +45,49 @@ def contact_sheet(title: str, schema: Schema, split: Split) -> Image.Image:
     return sheet
 
 
+def check_sheet(path: Path) -> None:
+    """Refuse a file that no contact sheet can be written to, before one is drawn.
+
+    Raises:
+        UsageError: if its folder does not exist, or its ending is that of no picture.
+    """
+    known = [suffix for suffix, kind in registered_extensions().items() if kind in Image.SAVE]
+    if path.suffix.lower() not in known:
+        raise UsageError(
+            f"{path}: '{path.suffix}' is the ending of no picture that can be written. Name it .png or .jpg."
+        )
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent} for the contact sheet. Make it first.")
+
+
 def write_sheet(title: str, schema: Schema, split: Split, path: Path) -> None:
     """Write a contact sheet to a file.
 
     Raises:
         UsageError: if the file cannot be written.
     """
+    check_sheet(path)
+    half = temporary_beside(path)
     try:
-        contact_sheet(title, schema, split).save(path)
+        contact_sheet(title, schema, split).save(half, registered_extensions()[path.suffix.lower()])
+        half.replace(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: the contact sheet cannot be written ({error}).") from error
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def caption_of(schema: Schema, labels: Tensor) -> list[str]:
     """Return what the labels of one picture say, a text each: [A]. Of yes and no what is so; nothing of the missing."""
     told = zip(schema.attributes, labels.tolist(), strict=True)
-    return [text for attribute, label in told if not math.isnan(label) and (text := _said(attribute, label))]
+    known = [(attribute, label) for attribute, label in told if not math.isnan(label)]
+    said = [" ".join(text.split()) for attribute, label in known if (text := _said(attribute, label))]
+    return said or ["nothing is so" if known else "no labels"]
 
 
 def _said(attribute: Attribute, label: float) -> str:
     if attribute.is_number:
-        return f"{attribute.name} {label:.3g} {attribute.unit}".rstrip()
+        return f"{attribute.name} {exact(label)} {attribute.unit}".rstrip()
     if attribute.kind == "binary" and not attribute.classes:
         return attribute.name if label else ""
     return f"{attribute.name}: {attribute.classes[int(label)]}"
@@ -74,7 +100,7 @@ def _font(size: int) -> FreeTypeFont:
 
 def _wrapped(texts: Sequence[str], font: FreeTypeFont) -> list[str]:
     """Return texts one after another in lines that fit a tile, as many as there is room for."""
-    lines = list(_lines([f"{text}," for text in texts[:-1]] + list(texts[-1:]), font)) or ["–"]
+    lines = list(_lines([f"{text}," for text in texts[:-1]] + list(texts[-1:]), font))
     return lines if len(lines) <= MOST else [*lines[: MOST - 1], f"{lines[MOST - 1].rstrip(',')} …"]
 
 
@@ -85,16 +111,16 @@ def _lines(words: Sequence[str], font: FreeTypeFont) -> Iterator[str]:
         if line and font.getlength(joined) > TILE:
             yield line
             joined = word
-        line = _fitted(joined, font)
+        line = _fitted(joined, font, TILE)
     if line:
         yield line
 
 
-def _fitted(text: str, font: FreeTypeFont) -> str:
-    """Return a text, cut where it does not fit a tile."""
-    if font.getlength(text) <= TILE:
+def _fitted(text: str, font: FreeTypeFont, width: int) -> str:
+    """Return a text, cut where it is wider than so many pixels."""
+    if font.getlength(text) <= width:
         return text
-    fits = next(n for n in range(len(text), -1, -1) if font.getlength(f"{text[:n]}…") <= TILE)
+    fits = next(n for n in range(len(text), -1, -1) if font.getlength(f"{text[:n]}…") <= width)
     return f"{text[:fits]}…"
 
 

@@ -74,7 +74,7 @@ duplicates_option = click.option(
     "--drop-duplicates",
     is_flag=True,
     default=None,
-    help="Keep one of the pictures that are equal, in every data set asked for.",
+    help="Keep one of the files that are equal byte for byte, in every data set asked for.",
 )
 format_option = click.option(
     "--format", "fmt", default="simple", show_default=True, help="Any format of tabulate, or csv, or json."

@@ -13,19 +13,21 @@ from tabulate import tabulate
 
 from lvmbench.data import Attribute
 from lvmbench.findings import by_kind, named
-from lvmbench.inspection import Column, Copy, Inspection
+from lvmbench.inspection import Column, Copy, Inspection, exact
 
 WIDTH = 100
 FIRST = 5  # of each kind that are named unless all are asked for
-VALUE = 28  # letters of a class
+VALUE = 28  # letters of a class, or of an attribute
 MANY = 20  # classes that are told one by one unless all are asked for
 
 
 def as_text(name: str, found: Inspection, files: Sequence[Path] = (), *, every: bool = False) -> str:
     """Return an inspection as text: tables of counts and of labels, then all that is amiss."""
     shape = " × ".join(map(str, found.schema.shape))
-    head = [f"{name}: pictures of {shape} (channels, height, width), {found.schema.pixels} pixels"]
-    head += [f"  {path}" for path in files]
+    told = f"{name}: pictures of {shape} (channels, height, width), {found.schema.pixels} pixels"
+    head = [*_wrapped(told, "", "  "), *(f"  {path}" for path in files)]
+    if found.limit is not None:
+        head.append(f"looked at the first {found.limit:,} of each split")
     limit = None if every else FIRST
     amiss = [
         line
@@ -38,7 +40,7 @@ def as_text(name: str, found: Inspection, files: Sequence[Path] = (), *, every: 
         [_splits(found)],
         [_labels(found, every)],
         list(_sources(found)),
-        amiss or ["nothing amiss"],
+        amiss or ["nothing amiss" if found.limit is None else "nothing amiss in these"],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if any(block))
 
@@ -67,9 +69,23 @@ def _labels(found: Inspection, every: bool) -> str:
     rows = [row for attribute in found.schema.attributes for row in _rows(found, attribute, every)]
     if not rows:
         return "no attributes"
-    header = ["attribute", "kind", "value", *found.parts]
-    align = ("left", "left", "left", *["right"] * len(found.parts))
-    return tabulate(rows, header, disable_numparse=True, colalign=align)
+    drawn = (_drawn(rows, list(found.parts), many) for many in range(len(found.parts), 0, -1))
+    return next(
+        (text for text in drawn if max(map(len, text.splitlines())) <= WIDTH),
+        _drawn(rows, list(found.parts), 1),
+    )
+
+
+def _drawn(rows: Sequence[list[str]], parts: Sequence[str], many: int) -> str:
+    """Return rows as tables of so many splits each."""
+    blocks = []
+    for start in range(0, len(parts), many):
+        keep = [0, 1, 2, *range(3 + start, 3 + min(start + many, len(parts)))]
+        header = ["attribute", "kind", "value", *parts[start : start + many]]
+        align = ("left", "left", "left", *["right"] * (len(keep) - 3))
+        cells = [[row[i] for i in keep] for row in rows]
+        blocks.append(tabulate(cells, header, disable_numparse=True, colalign=align))
+    return "\n\n".join(blocks)
 
 
 def _rows(found: Inspection, attribute: Attribute, every: bool) -> Iterator[list[str]]:
@@ -79,8 +95,8 @@ def _rows(found: Inspection, attribute: Attribute, every: bool) -> Iterator[list
     if any(column.missing for column in columns):
         lines.append(("missing", lambda c: _share(c.missing, c.known + c.missing)))
     for place, (value, tell) in enumerate(lines):
-        first = [attribute.name, kind] if place == 0 else ["", ""]
-        yield [*first, value, *map(tell, columns)]
+        first = [_cut(attribute.name), kind] if place == 0 else ["", ""]
+        yield [*first, _cut(value), *map(tell, columns)]
 
 
 Line = tuple[str, Callable[[Column], str]]
@@ -88,8 +104,8 @@ Line = tuple[str, Callable[[Column], str]]
 
 def _number_lines(attribute: Attribute) -> Iterator[Line]:
     unit = f", {attribute.unit}" if attribute.unit else ""
-    yield f"mean ± sd{unit}", lambda c: "–" if c.mean is None else f"{c.mean:.3g} ± {c.sd:.3g}"
-    yield "range", lambda c: "–" if c.low is None else f"{c.low:.3g} to {c.high:.3g}"
+    yield f"mean ± sd{unit}", lambda c: "–" if c.mean is None else f"{exact(c.mean)} ± {exact(c.sd or 0.0)}"
+    yield "range", lambda c: "–" if c.low is None else f"{exact(c.low)} to {exact(c.high or 0.0)}"
 
 
 def _class_lines(attribute: Attribute, columns: Sequence[Column], every: bool) -> Iterator[Line]:
@@ -103,7 +119,7 @@ def _class_lines(attribute: Attribute, columns: Sequence[Column], every: bool) -
             order[0]: f"fewest: {names[order[0]]}",
         }
     for place, title in titles.items():
-        yield _cut(title), partial(_share_of, place)
+        yield title, partial(_share_of, place)
 
 
 def _share_of(place: int, column: Column) -> str:
@@ -111,6 +127,8 @@ def _share_of(place: int, column: Column) -> str:
 
 
 def _cut(text: str) -> str:
+    """Return a text in one line, cut where it is long."""
+    text = " ".join(text.split())
     return text if len(text) <= VALUE else f"{text[: VALUE - 1]}…"
 
 
@@ -142,19 +160,28 @@ def _copies(found: Inspection) -> Told:
             same = [c for c in found.copies if c.is_across == across and bool(c.disagree) == with_others]
             yield (
                 f"equal pictures {where}{', with other labels' if with_others else ''}",
-                list(map(_copy, same)),
+                [_copy(copy, found) for copy in same],
             )
 
 
-def _copy(copy: Copy) -> str:
-    (split, row), (other, other_row) = copy.picture, copy.equals
+def _copy(copy: Copy, found: Inspection) -> str:
     told = f": {', '.join(copy.disagree)}" if copy.disagree else ""
-    return f"{split} row {row} = {other} row {other_row}{told}"
+    return f"{_place(found, *copy.picture)} = {_place(found, *copy.equals)}{told}"
+
+
+def _place(found: Inspection, split: str, row: int) -> str:
+    """Return which picture a row is: its file, where that is known."""
+    return f"{split} '{found.names[row]}'" if row in found.names else f"{split} row {row}"
 
 
 def _leaks(found: Inspection) -> Told:
     for leak in found.leaks:
-        yield f"people of {' and '.join(leak.splits)}", [f"person {number}" for number in leak.people]
+        one, other = leak.splits
+        shared = zip(leak.people, leak.rows, strict=True)
+        yield (
+            f"people of {one} and {other}",
+            [f"person {p}: {_place(found, one, a)}, {_place(found, other, b)}" for p, (a, b) in shared],
+        )
 
 
 def _findings(found: Inspection) -> Told:
@@ -168,13 +195,18 @@ def _listed(title: str, lines: Sequence[str], limit: int | None) -> Iterator[str
         return
     yield f"{title}: {len(lines):,}"
     for line in lines[:limit]:
-        yield from textwrap.wrap(
-            line,
-            WIDTH,
-            initial_indent="  ",
-            subsequent_indent="    ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        yield from _wrapped(line, "  ", "    ")
     if limit is not None and len(lines) > limit:
         yield f"  and {len(lines) - limit:,} more (--all)"
+
+
+def _wrapped(text: str, first: str, then: str) -> list[str]:
+    """Return a text in lines, in which a path stays whole."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=then,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import combinations
 
 import torch
 from torch import Tensor
 
-from lvmbench.data import Attribute, Dataset, Finding, Schema, Split, SplitName
-from lvmbench.findings import findings_of
+from lvmbench.data import Attribute, Dataset, Finding, HasNames, Schema, Split, SplitName
+from lvmbench.findings import findings_of, refused
 
 CHUNK = 1024  # pictures that are held in memory at a time
+SHARED = "person in two splits"  # the kind of finding that stands for leaks
 Place = tuple[SplitName, int]  # a split, and the lasting number of a row of it
 
 
@@ -59,36 +60,46 @@ class Copy:
 
 @dataclass(frozen=True)
 class Leak:
-    """People who are in two splits, by their numbers."""
+    """People who are in two splits, by their numbers, with the first row of each person in both."""
 
     splits: tuple[SplitName, SplitName]
     people: tuple[int, ...]
+    rows: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is in a data set, as far as its splits were read."""
+    """What is in a data set, of each split the first ``limit`` rows; ``names`` are the files of the rows told of."""
 
     schema: Schema
     parts: Mapping[SplitName, Part]
     copies: tuple[Copy, ...]
     leaks: tuple[Leak, ...]
     findings: tuple[Finding, ...]
+    names: Mapping[int, str] = field(default_factory=dict)
+    limit: int | None = None
 
     @property
     def is_amiss(self) -> bool:
-        """Whether anything was found that a strict examination refuses: copies that agree within a split are not."""
-        grave = any(copy.is_across or copy.disagree for copy in self.copies)
-        return bool(self.findings or self.leaks or grave)
+        """Whether anything was found that a strict examination refuses: all but what an option had left out."""
+        return bool(refused(self.findings) or self.leaks or self.copies)
 
 
-def inspect(dataset: Dataset, splits: Mapping[SplitName, Split]) -> Inspection:
-    """Return what is in the splits of a data set; each picture is looked at once, a few at a time."""
-    schema = dataset.schema
+def inspect(dataset: Dataset, splits: Mapping[SplitName, Split], limit: int | None = None) -> Inspection:
+    """Return what is in the splits of a data set; each picture is looked at once, a few at a time.
+
+    What is among the findings is told once: files that are equal, people in two splits.
+    """
+    schema, findings = dataset.schema, findings_of(dataset)
     parts = {name: _part(schema, split) for name, split in splits.items()}
-    return Inspection(
-        schema, parts, tuple(_copies(schema, splits)), tuple(_leaks(splits)), findings_of(dataset)
-    )
+    copies = list(_copies(schema, splits))
+    leaks = [] if any(found.what == SHARED for found in findings) else list(_leaks(splits))
+    files = dataset.files_of_rows() if isinstance(dataset, HasNames) and (copies or leaks) else {}
+    if files:
+        copies = [c for c in copies if files[c.picture[1]][1] != files[c.equals[1]][1]]
+    pairs = [(c.picture[1], c.equals[1]) for c in copies] + [pair for leak in leaks for pair in leak.rows]
+    names = {row: files[row][0] for pair in pairs for row in pair if row in files}
+    return Inspection(schema, parts, tuple(copies), tuple(leaks), findings, names, limit)
 
 
 def _part(schema: Schema, split: Split) -> Part:
@@ -135,7 +146,17 @@ def _apart(schema: Schema, one: Tensor, other: Tensor) -> Iterator[str]:
 
 
 def _leaks(splits: Mapping[SplitName, Split]) -> Iterator[Leak]:
-    people = {name: set(s.groups.tolist()) for name, s in splits.items() if s.groups is not None}
+    people = {name: _first_rows(s.groups, s.rows) for name, s in splits.items() if s.groups is not None}
     for one, other in combinations(people, 2):
-        if shared := people[one] & people[other]:
-            yield Leak((one, other), tuple(sorted(shared)))
+        if shared := sorted(people[one].keys() & people[other].keys()):
+            yield Leak((one, other), tuple(shared), tuple((people[one][p], people[other][p]) for p in shared))
+
+
+def _first_rows(groups: Tensor, rows: Tensor) -> dict[int, int]:
+    """Return the first row of each person: [N], [N]."""
+    return dict(zip(reversed(groups.tolist()), reversed(rows.tolist()), strict=True))
+
+
+def exact(value: float) -> str:
+    """Return a number as text: a whole one whole, others with six digits."""
+    return f"{value:.0f}" if value.is_integer() or abs(value) >= 1e6 else f"{value:.6g}"

@@ -88,7 +88,7 @@ def _explain(name: str, model: type[BaseModel], problem: Mapping[str, Any]) -> s
             f"{name} has no option '{option}'.{nearest(option, model.model_fields)} {describe(name, model)}"
         )
     if problem["type"] == "missing":
-        return f"{name} needs the option '{option}'."
+        return f"{name} needs the option '{option}': {name}({option}=...)."
     told = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
     return f"{name}: {option} = {problem['input']!r}: {told.rstrip('.')}."
 

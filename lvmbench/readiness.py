@@ -15,7 +15,7 @@ from lvmbench.data import HasFiles
 from lvmbench.errors import LvmbenchError, PluginError
 from lvmbench.options import option_model
 
-TOLD = 76  # columns of what is told of a data set
+WIDTH = 100
 
 State = Literal["ready", "missing", "to be named", "broken"]
 
@@ -48,6 +48,8 @@ def _found(item: Item) -> tuple[State, str]:
         return "broken", str(error)
     except LvmbenchError as error:
         return "missing", str(error)
+    except (Exception, SystemExit) as error:  # one that breaks hides no other
+        return "broken", f"{type(error).__name__}: {error}"
 
 
 def _where(paths: Sequence[Path]) -> str:
@@ -60,11 +62,16 @@ def _where(paths: Sequence[Path]) -> str:
 
 def table(catalog: Catalog) -> str:
     """Return a table of all data sets."""
-    rows = [[one.name, one.state, _wrapped(one.told)] for one in readiness(catalog)]
+    found = list(readiness(catalog))
+    used = [
+        max((len(text) for text in column), default=0)
+        for column in zip(*((f.name, f.state) for f in found), strict=True)
+    ]
+    rows = [[one.name, one.state, _wrapped(one.told, WIDTH - sum(used) - 4)] for one in found]
     return tabulate(rows, ["data set", "", "files, or what is missing"])
 
 
-def _wrapped(text: str) -> str:
+def _wrapped(text: str, width: int) -> str:
     return "\n".join(
-        line for part in text.split("\n") for line in textwrap.wrap(part, TOLD, break_on_hyphens=False)
+        line for part in text.split("\n") for line in textwrap.wrap(part, width, break_on_hyphens=False)
     )

@@ -6,10 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from lvmbench.api import Budget
-from lvmbench.calls import Call, parse_calls
+from lvmbench.calls import UNNAMED, Call, parse_calls
 from lvmbench.catalog import Catalog, Item, modules_of, source_hash
 from lvmbench.data import Dataset, Schema
 from lvmbench.errors import NotApplicable, PluginError, UsageError
@@ -117,13 +118,32 @@ def dataset_of(catalog: Catalog, text: str, *, drop_duplicates: bool = False) ->
     Raises:
         UsageError: if it does not exist, has no such option, or is not one alone.
     """
-    calls = parse_calls(text)
+    try:
+        calls = parse_calls(text)
+    except UsageError as error:
+        raise UsageError(f"{error}{_of_path(catalog, text)}") from None
     if len(calls) != 1:
         raise UsageError(f"'{text}' asks for {len(calls)} data sets. Name one.")
     item = catalog.get("dataset", calls[0].name)
     call = without_duplicates(catalog, item, calls[0]) if drop_duplicates else calls[0]
     found = data_of(item, call, Budget())
     return str(found.fields["dataset_label"]), found.dataset
+
+
+def _of_path(catalog: Catalog, text: str) -> str:
+    """Return `` '...' is a path: images(...) reads it.`` where a text is one, and a data set needs its root alone."""
+    asked = (
+        str(Call(item.name, {UNNAMED: text})) for item in catalog.items("dataset") if _needs(item) == ["root"]
+    )
+    readers = " or ".join(asked) if Path(text).exists() else ""
+    return f" It is a path: {readers} reads it." if readers else ""
+
+
+def _needs(item: Item) -> list[str]:
+    try:
+        return [name for name, field in option_model(item.load()).model_fields.items() if field.is_required()]
+    except PluginError:  # it is told where it is asked for
+        return []
 
 
 def code_size(catalog: Catalog, schema: Schema, model: Mapping[str, Any]) -> int | None:

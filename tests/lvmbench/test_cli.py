@@ -193,6 +193,7 @@ def test_a_data_set_is_examined_and_drawn(lvmbench):
     assert code == ExitCode.OK
     assert re.search(r"^train +20$", out, re.M)
     assert re.search(r"^Upright +binary +yes +50.0 %", out, re.M)
+    assert "looked at the first 20 of each split" in out
     assert "left out: row without a picture: 2\n  a.csv, line 3: 'x3.png'\n" in out
     assert "equal pictures within a split: 18\n  train row 2 = train row 0\n" in out
     assert "and 13 more (--all)" in out
@@ -213,12 +214,32 @@ def test_a_data_set_is_examined_and_drawn(lvmbench):
         (["stained,stripes"], "asks for 2 data sets. Name one."),
         (["stripes", "--drop-duplicates"], "stripes has no option drop_duplicates"),
         (["stained(drop_duplicate=true)"], "Did you mean 'drop_duplicates'"),
+        (["images"], "images needs the option 'root': images(root=...)."),
+        (["/tmp"], "It is a path: images(/tmp) reads it."),
+        (["/no/such/path"], "'/no/such/path' is not a name"),
+        (["stained(fault=data)", "--sheet", "s.pgn"], "'.pgn' is the ending of no picture"),
+        (["stained(fault=data)", "--sheet", "/nowhere/s.png"], "there is no folder /nowhere"),
     ],
 )
 def test_what_cannot_be_examined_is_told(lvmbench, words, told):
     code, out, err = lvmbench("data", "check", *words)
     assert (code, out) == (ExitCode.USAGE, "")
     assert told in err
+
+
+@pytest.mark.usefixtures("_apart")
+def test_the_first_split_that_has_pictures_is_drawn(lvmbench, monkeypatch):
+    from lvmbench_misbehaving import Stained
+
+    whole = Stained.split
+    monkeypatch.setattr(
+        Stained, "split", lambda self, name, limit: whole(self, name, 5).head(5 * (name == "test"))
+    )
+    drawn = []
+    monkeypatch.setattr("lvmbench.contact_sheet.write_sheet", lambda *told: drawn.append(told))
+    lvmbench("data", "check", "stained", "--limit", 5, "--sheet", lvmbench.path / "sheet.png")
+    ((title, _, shown, _),) = drawn
+    assert (title, len(shown)) == ("stained, test", 5)
 
 
 @pytest.mark.usefixtures("_apart")
@@ -241,7 +262,7 @@ def test_findings_stand_under_the_tables_and_end_a_strict_run(run):
     assert out.splitlines()[-3:] == [
         "data, left out: row without a picture (2)",
         "data, changed: alpha (3)",
-        "data: each is named by: lvmbench data check 'stained(drop_duplicates=True)'",
+        "data: each is named by: lvmbench data check 'stained(drop_duplicates=True)' --all",
     ]
 
 
@@ -314,7 +335,7 @@ def test_an_interrupt_that_cleaning_up_turned_into_another_error_is_still_an_int
     with pytest.raises(SystemExit) as left:
         cli.main([])
     assert left.value.code == ExitCode.INTERRUPTED
-    assert "interrupted; finished cells are kept" in capsys.readouterr().err
+    assert "interrupted; finished cells and pictures are kept" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("_handlers")

@@ -1,16 +1,15 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from lvmbench.contact_sheet import caption_of, contact_sheet, write_sheet
+from lvmbench.contact_sheet import caption_of, check_sheet, contact_sheet, write_sheet
 from lvmbench.data import Attribute, Finding, Schema, Split
 from lvmbench.errors import UsageError
 from lvmbench.inspected import as_json, as_text
-from lvmbench.inspection import Copy, Leak, inspect
+from lvmbench.inspection import Copy, Leak, exact, inspect
 
 NAN = float("nan")
 ATTRIBUTES = (
@@ -101,7 +100,9 @@ def test_people_of_two_splits_are_leaks():
     found = inspected(groups=[1, 1, 2, 3, 3, 2, 3])
     assert [part.people for part in found.parts.values()] == [3, 1, 2]
     assert found.leaks == (
-        Leak(("train", "val"), (3,)), Leak(("train", "test"), (2, 3)), Leak(("val", "test"), (3,)),
+        Leak(("train", "val"), (3,), ((103, 104),)),
+        Leak(("train", "test"), (2, 3), ((102, 105), (103, 106))),
+        Leak(("val", "test"), (3,), ((104, 106),)),
     )  # fmt: skip
     assert not inspected(groups=[1, 1, 1, 1, 2, 3, 3]).leaks
     assert not inspected().leaks
@@ -111,7 +112,7 @@ def test_people_of_two_splits_are_leaks():
     ("how", "amiss"),
     [
         ({}, False),
-        ({"labels": {**LABELS, "train": [[1, 0, 20]] * 4}, "same": [(1, 0)]}, False),
+        ({"labels": {**LABELS, "train": [[1, 0, 20]] * 4}, "same": [(1, 0)]}, True),
         ({"same": [(1, 0)]}, True),
         (
             {"labels": {"train": [[1, 0, 20]], "val": [[1, 0, 20]], "test": [[1, 0, 20]]}, "same": [(2, 0)]},
@@ -120,9 +121,70 @@ def test_people_of_two_splits_are_leaks():
         ({"groups": [1, 2, 3, 4, 1, 6, 7]}, True),
     ],
 )
-def test_copies_across_splits_or_with_other_labels_and_shared_people_are_amiss(how, amiss):
+def test_copies_and_shared_people_are_amiss(how, amiss):
     assert inspected(**how).is_amiss == amiss
-    assert ("nothing amiss" in text(**how)) == (not amiss and "same" not in how)
+    assert ("nothing amiss" in text(**how)) == (not amiss)
+
+
+@pytest.mark.parametrize(("effect", "amiss"), [("dropped", False), ("noted", True), ("left out", True)])
+def test_findings_are_amiss_but_for_what_an_option_had_left_out(monkeypatch, effect, amiss):
+    monkeypatch.setattr(Data, "findings", [Finding("copy within a split", "0.png", effect)])
+    assert inspected().is_amiss == amiss
+    assert f"{effect}: copy within a split: 1" in text()
+
+
+class Files(Data):
+    """The same pictures with names, of which the last two are equal files."""
+
+    def files_of_rows(self):
+        return {row: (f"{row}.png", "same" if row > 104 else str(row)) for row in range(100, 107)}
+
+
+def test_pictures_that_have_names_are_told_by_them():
+    data = Files(same=[(1, 0), (5, 3)], groups=[1, 2, 3, 4, 1, 6, 7])
+    told = as_text("toys", inspect(data, data.splits))
+    assert "  train '101.png' = train '100.png': Male, age\n" in told
+    assert "  test '105.png' = train '103.png'\n" in told
+    assert "  person 1: train '100.png', val '104.png'" in told
+    assert not set(inspect(data, data.splits).names) - {100, 101, 103, 104, 105}
+
+
+def test_what_is_a_finding_by_name_is_told_once(monkeypatch):
+    data = Files(same=[(6, 5)], groups=[1, 2, 3, 4, 1, 6, 7])
+    assert inspect(data, data.splits).copies == ()
+    assert len(inspect(data, data.splits).leaks) == 1
+    monkeypatch.setattr(Data, "findings", [Finding("person in two splits", "a.csv: 'Ann'")])
+    assert inspect(data, data.splits).leaks == ()
+
+
+def test_how_many_were_looked_at_is_told():
+    data = Data()
+    told = as_text("toys", inspect(data, data.splits, 4))
+    assert "looked at the first 4 of each split" in told
+    assert told.endswith("nothing amiss in these")
+    assert "looked" not in text()
+    assert text().endswith("nothing amiss")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (1995, "1995"),
+        (0, "0"),
+        (12345678, "12345678"),
+        (0.125, "0.125"),
+        (1995.5, "1995.5"),
+        (2 / 3, "0.666667"),
+    ],
+)
+def test_numbers_can_be_read(value, told):
+    assert exact(float(value)) == told
+
+
+def test_the_years_of_pictures_are_told_as_they_are():
+    years = {"train": [[1, 0, 1995], [0, 0, 2021]], "val": [[1, 0, 1995]], "test": [[0, 1, 1995]]}
+    assert "1995 to 2021" in text(labels=years)
+    assert caption_of(SCHEMA, torch.tensor([0, NAN, 1995.0])) == ["age 1995 years"]
 
 
 def test_the_text_has_a_line_a_class_and_a_column_a_split():
@@ -140,13 +202,13 @@ def test_the_text_has_a_line_a_class_and_a_column_a_split():
         "years",
         "40",
         "±",
-        "26.5",
+        "26.4575",
         "25",
         "±",
         "0",
         "41",
         "±",
-        "55.2",
+        "55.1543",
     ] in lines
     assert ["labels:", "annotators", "(Male)"] in lines
     assert "people" not in text()
@@ -174,7 +236,7 @@ def test_copies_and_leaks_are_named_by_split_and_row():
         "equal pictures within a split, with other labels: 1\n  train row 101 = train row 100: Male, age"
         in told
     )
-    assert "people of train and val: 1\n  person 1" in told
+    assert "people of train and val: 1\n  person 1: train row 100, val row 104" in told
 
 
 def test_of_many_classes_the_most_and_the_fewest_are_told_unless_all_are_asked_for(monkeypatch):
@@ -201,6 +263,26 @@ def test_the_text_keeps_to_a_hundred_columns(monkeypatch):
     assert max(map(len, text(same=[(5, 1)]).splitlines())) <= 100
 
 
+def test_long_names_of_several_lines_and_long_numbers_keep_to_a_hundred_columns(monkeypatch):
+    attributes = (
+        Attribute(
+            "the hair of the person in the middle of the picture", "categorical", ("dark\nbrown", "x" * 50)
+        ),
+        Attribute("height above the sea of the place where it was taken", "ordinal", unit="m"),
+    )
+    monkeypatch.setattr(Data, "schema", Schema((1, 2, 3), "gaussian", attributes))
+    rows = [[0, 123456.789], [1, 999999.123]]
+    splits = {
+        name: Split(torch.rand(2, 1, 2, 3).mul(255).byte(), torch.tensor(rows), torch.arange(2))
+        for name in LABELS
+    }
+    told = as_text("toys " * 30, inspect(Data(labels={}), splits))
+    assert max(map(len, told.splitlines())) <= 100
+    assert "dark brown" in told
+    assert sum("mean ± sd, m" in line for line in told.splitlines()) > 1  # a table a few splits
+    assert told.count("123457 to 999999") == 3
+
+
 def test_json_has_everything(monkeypatch):
     monkeypatch.setattr(Data, "findings", FOUND)
     told = json.loads(as_json("toys", inspected(same=[(5, 0)], groups=[1, 2, 3, 4, 1, 6, 7])))
@@ -209,7 +291,8 @@ def test_json_has_everything(monkeypatch):
     assert told["copies"] == [
         {"picture": ["test", 105], "equals": ["train", 100], "disagree": ["Male", "colour", "age"]}
     ]
-    assert told["leaks"] == [{"splits": ["train", "val"], "people": [1]}]
+    assert told["leaks"] == [{"splits": ["train", "val"], "people": [1], "rows": [[100, 104]]}]
+    assert told["limit"] is None
     assert len(told["findings"]) == 7
     assert told["findings"][0] == {
         "what": "alpha",
@@ -221,7 +304,10 @@ def test_json_has_everything(monkeypatch):
 
 def test_a_caption_says_what_is_so_and_nothing_of_what_is_missing():
     assert caption_of(SCHEMA, torch.tensor([1, 2, 33.0])) == ["Male", "colour: blue", "age 33 years"]
-    assert caption_of(SCHEMA, torch.tensor([0, NAN, NAN])) == []
+    assert caption_of(SCHEMA, torch.tensor([0, NAN, NAN])) == ["nothing is so"]
+    assert caption_of(SCHEMA, torch.tensor([NAN, NAN, NAN])) == ["no labels"]
+    lines = Schema((1, 2, 3), "gaussian", (Attribute("hair\nof the head", "binary"),))
+    assert caption_of(lines, torch.tensor([1.0])) == ["hair of the head"]
     sexes = Schema((1, 2, 3), "gaussian", (Attribute("sex", "binary", ("female", "male")),))
     assert caption_of(sexes, torch.tensor([0.0])) == ["sex: female"]
 
@@ -247,5 +333,33 @@ def test_a_caption_that_has_no_room_is_cut_and_the_sheet_is_written(tmp_path):
     write_sheet("toys", schema, split, tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.height < 500
+    with pytest.raises(UsageError, match="there is no folder"):
+        check_sheet(tmp_path / "none" / "sheet.png")
+    with pytest.raises(UsageError, match=r"'.pgn' is the ending of no picture.*Name it .png or .jpg"):
+        check_sheet(tmp_path / "sheet.pgn")
+
+
+def test_a_sheet_that_fails_half_way_leaves_the_old_one(tmp_path, monkeypatch):
+    path, split = (
+        tmp_path / "sheet.JPG",
+        Split(torch.zeros(1, 1, 2, 3).byte(), torch.ones(1, 3), torch.arange(1)),
+    )
+    write_sheet("toys", SCHEMA, split, path)
+    before = path.read_bytes()
+    assert before[:2] == b"\xff\xd8"
+
+    def full(self, path, *_):
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
     with pytest.raises(UsageError, match="the contact sheet cannot be written"):
-        write_sheet("toys", schema, split, Path(tmp_path / "none" / "sheet.png"))
+        write_sheet("toys", SCHEMA, split, path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_title_ends_within_the_sheet():
+    split = Split(torch.zeros(1, 1, 2, 3).byte(), torch.ones(1, 3), torch.arange(1))
+    sheet = np.asarray(contact_sheet("of a long name\n" * 60, SCHEMA, split))
+    assert (sheet[:44, -12:] == sheet[0, 0]).all()

@@ -61,10 +61,21 @@ def test_a_data_set_that_cannot_be_loaded_hides_no_other():
     assert told["drawn"].state == "ready"
 
 
+class Locked:
+    def locate(self):
+        raise PermissionError(13, "Permission denied", "/root/celeba")
+
+
+def test_a_data_set_that_breaks_when_its_files_are_looked_for_hides_no_other():
+    told = found(locked=Locked, drawn=Drawn)
+    assert told["locked"].state == "broken"
+    assert told["locked"].told == "PermissionError: [Errno 13] Permission denied: '/root/celeba'"
+    assert told["drawn"].state == "ready"
+
+
 def test_the_table_keeps_to_a_hundred_columns():
-    text = table(
-        catalog_of(datasets={"read": Read, "absent": Absent, "images": Folder, "gone": "no_such:Gone"})
-    )
+    names = {"read": Read, "absent": Absent, "images-of-a-long-name": Folder, "gone": "no_such:Gone"}
+    text = table(catalog_of(datasets=names))
     assert max(map(len, text.splitlines())) <= 100
     assert [line.split()[:2] for line in text.splitlines() if line.startswith("absent")] == [
         ["absent", "missing"]
