@@ -128,11 +128,11 @@ def plan(spec: Spec, catalog: Catalog, device: str = "cpu") -> Plan:
 
 def _judged(cells: Sequence[Cell], catalog: Catalog) -> list[Cell]:
     """Return the cells, each with the first ceiling of its data that can answer, where there is one."""
-    judges: dict[str, str] = {}
+    judges: dict[tuple[str, str], str] = {}
     for cell in cells:
         if cell.role == "ceiling" and "answers" in capabilities(catalog.get("model", cell.model).load()):
-            judges.setdefault(cell.fingerprint, cell.fit_key)
-    return [replace(cell, judge=judges.get(cell.fingerprint, "")) for cell in cells]
+            judges.setdefault(cell.content, cell.fit_key)
+    return [replace(cell, judge=judges.get(cell.content, "")) for cell in cells]
 
 
 def _calls(text: str | Sequence[str]) -> list[Call]:

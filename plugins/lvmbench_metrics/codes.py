@@ -82,7 +82,7 @@ def told_apart(labels: Tensor) -> Tensor:
 
 def class_name(attribute: Attribute, index: int) -> str:
     """Return how people call a class of an attribute."""
-    return attribute.classes[index] if attribute.classes else str(index)
+    return (attribute.classes or ("no", "yes"))[index]
 
 
 def value_name(attribute: Attribute, index: int) -> str:

@@ -9,7 +9,7 @@ from lvmbench.data import Attribute, Schema
 from lvmbench.errors import UsageError
 from lvmbench.plan import plan
 from lvmbench.spec import BUDGETS, Spec
-from tests_support import catalog_of
+from tests_support import catalog_of, plugin
 
 
 @pytest.fixture
@@ -207,6 +207,17 @@ def folder_of(content="a", title=""):
 def folders(dataset, **made):
     models = {"means": SimpleNamespace}
     return plan(Spec("means", dataset, "", 1, controls=False), catalog_of(models=models, datasets=made))
+
+
+def test_a_judge_is_of_the_same_data_set_though_another_has_equal_content(catalog):
+    known = Catalog(
+        [*catalog.plugins, plugin("mine", datasets={"same": catalog.get("dataset", "stripes").load()})]
+    )
+    cells = plan(spec(dataset="stripes,same"), known).cells
+    assert len({cell.fingerprint for cell in cells}) == 1
+    own = {cell.dataset: cell.fit_key for cell in cells if cell.role == "ceiling"}
+    assert len(set(own.values())) == 2
+    assert all(cell.judge == own[cell.dataset] for cell in cells)
 
 
 def test_data_that_moved_keep_their_results():
