@@ -111,7 +111,7 @@ def test_a_person_in_two_splits_that_are_given_is_told_by_name(here):
 
 
 def test_people_of_splits_that_are_drawn_are_in_one_each(here):
-    columns = "file,split,smiling,person"
+    columns = "file,split,smiling,identity"
     assert told(here / "faces", [""], columns, lambda i: f"q{i % 9}") == []
     album = images().album
     assert len(np.unique(np.stack([album.identities, album.parts]), axis=1).T) == 9
