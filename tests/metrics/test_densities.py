@@ -170,7 +170,7 @@ def test_a_value_of_too_few_rows_has_no_density_and_says_so(coded):
 
     found = densities(coded([A], rare)).by_attribute["a"]
     assert isinstance(found, NotApplicable)
-    assert str(found) == f"fewer than {LEAST_ROWS} training rows of '1'"
+    assert str(found) == f"fewer than {LEAST_ROWS} training rows of 'yes'"
 
 
 def test_missing_labels_are_in_no_density(coded):

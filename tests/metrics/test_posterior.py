@@ -54,7 +54,7 @@ def test_a_class_without_rows_says_where_it_lacks(coded):
 
     found = readers(coded([A], only_dark, sizes=(1000, 500, 1000)))["a"]
     assert isinstance(found, NotApplicable)
-    assert str(found) == "only '0' among the val rows"
+    assert str(found) == "only 'no' among the val rows"
 
 
 def test_missing_labels_teach_nothing(coded):

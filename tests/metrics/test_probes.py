@@ -356,7 +356,7 @@ def test_a_side_with_too_few_rows_is_not_applicable_with_the_counts(coded):
     labels[women[:9], 1] = 1
     found = within_gender_auroc.compute(coded([MALE, BALD], parts))["bald"]
     assert isinstance(found, NotApplicable)
-    assert f"9 positive and {len(women) - 9} negative test rows where Male is 0" in str(found)
+    assert f"9 positive and {len(women) - 9} negative test rows where Male is no" in str(found)
 
 
 def test_within_an_attribute_that_is_not_there_is_not_applicable(coded):
