@@ -51,4 +51,9 @@ def named(finding: Finding) -> str:
 
 def check_command(name: str, *options: str) -> str:
     """Return the command that examines a data set, as a shell takes it; without options it names all findings."""
-    return shlex.join(["lvmbench", "data", "check", name, *(options or ("--all",))])
+    return " ".join(["lvmbench data check", *map(_quoted, [name, *(options or ("--all",))])])
+
+
+def _quoted(word: str) -> str:
+    """Return a word as a shell takes it, where that will do in double quotes: options have single ones."""
+    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)

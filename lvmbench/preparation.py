@@ -78,7 +78,8 @@ def read(
 
 
 def _refusal(label: str, name: str, found: Sequence[Finding]) -> str:
-    lines = [f"{label}: {len(found):,} findings, and a strict run allows none."]
+    count = "1 finding" if len(found) == 1 else f"{len(found):,} findings"
+    lines = [f"{label}: {count}, and a strict run allows none."]
     for kind, same in by_kind(found).items():
         lines += [f"{kind} ({len(same):,})", *(f"  {named(finding)}" for finding in same[:NAMED])]
         lines += ["  ..."] * (len(same) > NAMED)

@@ -349,7 +349,7 @@ def test_equal_files_are_told_and_left_out_where_it_is_asked_for(here):
     assert {f.effect for f in data.findings} == {"noted"}
     few = images(drop_duplicates=True)
     read(few)
-    assert {f.effect for f in few.findings} == {"left out"}
+    assert {f.effect for f in few.findings} == {"dropped"}
     assert len(rows_by_name(few)) == len(MANY) - 2
 
 

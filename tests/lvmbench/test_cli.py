@@ -311,6 +311,13 @@ def test_every_command_has_help(lvmbench):
         assert max(map(len, out.splitlines())) <= 100
 
 
+def test_help_says_which_duplicates_are_dropped_and_what_is_refused(lvmbench):
+    for words in (["run"], ["data", "check"]):
+        told = " ".join(lvmbench(*words, "--help")[1].split())
+        assert "files that are equal byte for byte" in told
+    assert "what only the pictures show: equal pixels, people in two splits" in told
+
+
 @pytest.fixture
 def _handlers():
     """Leave the handlers of signals as they were."""

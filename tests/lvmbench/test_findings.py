@@ -55,7 +55,15 @@ def test_the_command_that_names_findings_can_be_typed():
         check_command("mnist", "--sheet", "my sheet.png")
         == "lvmbench data check mnist --sheet 'my sheet.png'"
     )
-    for name in ("images(root='my faces')", """images(root="it's $HOME`")""", "images(root=a)"):
+    assert (
+        check_command("images(root='my faces')") == """lvmbench data check "images(root='my faces')" --all"""
+    )
+    for name in (
+        "images(root='a!b')",
+        r"images(root='a\b')",
+        """images(root="it's $HOME`")""",
+        "images(root=a)",
+    ):
         assert shlex.split(check_command(name)) == ["lvmbench", "data", "check", name, "--all"]
 
 

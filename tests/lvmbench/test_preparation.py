@@ -139,7 +139,7 @@ def test_a_strict_run_allows_what_an_option_had_left_out(answer, monkeypatch):
     monkeypatch.setattr(Plain, "findings", dropped, raising=False)
     assert "data, dropped: copy within a split (1)" in table(answer("plain", strict=True))
     monkeypatch.setattr(Plain, "findings", [*dropped, Finding("row twice", "a.csv, line 3")])
-    with pytest.raises(DataError, match=r"plain: 1 findings.*\nnoted: row twice \(1\)"):
+    with pytest.raises(DataError, match=r"plain: 1 finding, and.*\nnoted: row twice \(1\)"):
         answer("plain", strict=True)
 
 
