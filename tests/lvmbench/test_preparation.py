@@ -74,7 +74,8 @@ def answer(strangers, tmp_path, monkeypatch):
 def test_pictures_are_made_before_any_cell_begins_and_heard_of(answer):
     heard = Listener()
     answer("stained", heard)
-    assert heard.heard == [
+    last = [told for told in heard.heard if not (isinstance(told, tuple) and told[1] < told[-1])]
+    assert last == [
         *[("stained", n, n) for n in (40, 8, 16)],
         ("stained", 64),
         1,
