@@ -38,17 +38,22 @@ def prepare(
     it. Where it is ``strict``, findings are errors, but for what an option had left out.
 
     Raises:
-        DataError: if the files of a data set cannot be read, or have what a strict run forbids.
+        DataError: if the files of a data set cannot be read, leave a split empty, or have what a strict run forbids.
     """
     counts: dict[tuple[str, str], Mapping[str, int]] = {}
     for content, cell in {cell.content: cell for cell in cells}.items():
         dataset = planned.datasets[content]
         try:
-            read(dataset, cell.dataset_label, partial(getattr, cell.budget), maker)
+            splits = read(dataset, cell.dataset_label, partial(getattr, cell.budget), maker)
         except DataError:
             raise
         except (Exception, SystemExit):  # its cells will tell
             continue
+        if lacking := [name for name in SPLITS if not len(splits[name])]:
+            raise DataError(
+                f"{cell.dataset_label}: no picture is in {' and '.join(lacking)}. A run learns from train, chooses by "
+                "val and reports on test: give more pictures, or a split that has all three."
+            )
         found = findings_of(dataset)
         if strict and (amiss := refused(found)):
             name = label_of(catalog.get("dataset", cell.dataset), cell.dataset_options)

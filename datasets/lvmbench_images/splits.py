@@ -40,11 +40,11 @@ def amiss(
 ) -> Iterator[Finding]:
     """Yield what is odd in the splits of pictures: [N], the ``people`` as the files name them, "" where unknown.
 
-    A split that the set lacks ``by_design`` is not odd, nor is one that is drawn where none is given at all.
+    A split that the set lacks ``by_design`` is not odd, nor is any where none is given at all.
     """
     some = (given != UNDECIDED).any()
     for place, part in enumerate(PARTS):
-        if part in by_design or (given == place).any() or (not some and (parts == place).any()):
+        if not some or part in by_design or (given == place).any():
             continue
         what = "split that is drawn" if (parts == place).any() else "split without a picture"
         yield Finding(what, f"{where}: '{part}'", told="the files give it no picture")

@@ -181,3 +181,13 @@ def test_a_console_shows_a_bar_on_a_terminal(capsys, monkeypatch):
     with Console() as console:
         console.making("celeba", 256, 23_000)
     assert "data: celeba: 256 of 23,000 pictures" in capsys.readouterr().err
+
+
+def test_a_split_without_a_picture_ends_a_run_before_anything_is_trained(answer, monkeypatch):
+    def split(self, name, limit=None):
+        n = 0 if name == "val" else 8
+        return Split(torch.zeros(n, 1, 28, 28, dtype=torch.uint8), torch.zeros(n, 1), torch.arange(n))
+
+    monkeypatch.setattr(Plain, "split", split)
+    with pytest.raises(DataError, match="plain: no picture is in val"):
+        answer("plain")
