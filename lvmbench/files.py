@@ -20,11 +20,14 @@ from lvmbench.errors import DataError, UsageError
 
 DELIMITERS = (",", ";", "\t", "|")
 SNIFFED = 20  # lines that tell the delimiter
+LINE = "line"  # the name of the index of a table that tells in which line of its file each row ends
 UNNAMED = ("", "Unnamed: 0")  # what pandas calls an index that it wrote, and one that it read again
 
 
 def read_table(path: Path, content: bytes | None = None) -> pd.DataFrame:
     """Return the table in a CSV or Parquet file, the cells of a CSV as texts; ``content`` of one that lies in a zip.
+
+    The index of a CSV's table is named ``line``: the line of the file that a row ends in.
 
     Raises:
         DataError: if it cannot be read as one; names the file and the line.
@@ -114,13 +117,13 @@ def _parquet(path: Path, content: bytes | None = None) -> pd.DataFrame:
 
 
 def _csv_table(path: Path, content: bytes | None = None) -> pd.DataFrame:
-    header, *rows = _csv_rows(path, content)
-    return pd.DataFrame(rows, columns=header, dtype=object)
+    rows, lines = _csv_rows(path, content)
+    return pd.DataFrame(rows[1:], columns=rows[0], index=pd.Index(lines[1:], name=LINE), dtype=object)
 
 
 def _csv_codes(path: Path) -> NDArray[np.float64]:
     """Return the numbers of a CSV file, with or without a line of names."""
-    rows = _csv_rows(path)
+    rows, _ = _csv_rows(path)
     named = any(_number(cell) is None for cell in rows[0])
     found = [[_number(cell) for cell in row] for row in rows[named:]]
     for r, row in enumerate(found):
@@ -151,25 +154,30 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _csv_rows(path: Path, content: bytes | None = None) -> list[list[str]]:
-    """Return the rows of a CSV file, the first one too, all equally long; blank lines are none."""
+def _csv_rows(path: Path, content: bytes | None = None) -> tuple[list[list[str]], list[int]]:
+    """Return the rows of a CSV file, the first one too, all equally long, and the line that each ends in.
+
+    Blank lines are none.
+    """
     text = _text(path, content)
     delimiter = _delimiter(text)
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[list[str]] = []
-    for row in lines:
+    lines: list[int] = []
+    for row in reader:
         if not row:
             continue
         if rows and len(row) != len(rows[0]):
             raise DataError(
-                f"{path}, line {lines.line_num}: {len(row)} cells, where the first line has {len(rows[0])}."
+                f"{path}, line {reader.line_num}: {len(row)} cells, where the first line has {len(rows[0])}."
             )
         rows.append([cell.strip() for cell in row])
+        lines.append(reader.line_num)
     if not rows:
         raise DataError(f"{path}: the file is empty.")
     if delimiter == ";":
         rows = [[_point(cell) for cell in row] for row in rows]
-    return rows
+    return rows, lines
 
 
 def _text(path: Path, content: bytes | None) -> str:

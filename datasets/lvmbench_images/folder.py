@@ -29,6 +29,8 @@ from lvmbench_images.places import candidates, place
 from lvmbench_images.table import Table
 
 TABLES = (".csv", ".tsv", ".parquet")
+LINE = "line"  # the index of a table that tells in which line of its file each row ends
+LABELS = "labels"  # what a table is called that needs no other name
 TABLE, FOLDERS = "the table", "the folders"  # sources of labels, whatever the files are called
 
 
@@ -36,8 +38,8 @@ class Images(PictureSet):
     """Any folder or zip of pictures with a CSV, TSV or Parquet table: ``images(faces)``.
 
     ``root`` is a path, from the working directory or from the data root. The table is ``labels``; by default
-    labels.csv or the only table in the folder or zip, else the one that is named as it is, labels.csv or the only table
-    beside it. Without a table, the folder that a picture lies in is its class: ``cat/1.jpg``, ``train/cat/1.jpg``.
+    labels.csv or the only table in the folder or zip, else the one beside it that is named as it is, or labels.csv.
+    Without a table, the folder that a picture lies in is its class: ``cat/1.jpg``, ``train/cat/1.jpg``.
 
     ``file`` is the column of names, with or without folders and suffix; by default the likeliest that names pictures:
     numbers that may count the rows are never taken unasked. ``split`` says train, val or test; by default the column
@@ -103,10 +105,11 @@ class Images(PictureSet):
         if inside is None and not tables:
             _only(_tables(pictures.path), pictures.path)  # several may lie beside a zip
             where, source, table = pictures.path, FOLDERS, _folders(pictures.path, names)
+            lines = _rows_of(where, len(table))
         else:
             where, source = tables[0] if inside is None else pictures.path / inside, TABLE
-            table = _read(where, None if inside is None else pictures.read(inside))
-        return _table(table, str(where), source, index, self._roles, self._kinds)
+            table, lines = _read(where, None if inside is None else pictures.read(inside))
+        return _table(table, lines, str(where), source, index, self._roles, self._kinds)
 
     def _inside(self, pictures: Archive) -> str | None:
         """Return the table in a zip, where there is one and no other was asked for."""
@@ -121,17 +124,20 @@ class Images(PictureSet):
 
 
 def _tables(root: Path) -> list[Path]:
-    """Return what may be the table of a folder or zip: what lies in the folder, else beside it."""
+    """Return what may be the table of a folder or zip: what lies in it, else what bears its name or this one beside it.
+
+    Any other table beside it may be that of another set, with pictures of the same names.
+    """
     whole = root.resolve()
     inside = _listed(root) if root.is_dir() else []
     beside = [] if inside else _listed(root.parent if root.name == whole.name else whole.parent)
     own = [path for path in beside if path.stem in (whole.name, whole.stem)]
-    return _best(inside or own or beside)
+    return _best(inside) or own or [path for path in beside if path.stem.lower() == LABELS]
 
 
 def _best(tables: Sequence[Path]) -> list[Path]:
     """Return the tables that are named labels, else all."""
-    return [path for path in tables if path.stem.lower() == "labels"] or list(tables)
+    return [path for path in tables if path.stem.lower() == LABELS] or list(tables)
 
 
 def _only(tables: list[Path], where: Path) -> list[Path]:
@@ -156,10 +162,17 @@ def _listed(folder: Path) -> list[Path]:
     return [folder / n for n in sorted(names) if not n.startswith(".") and (folder / n).is_file()]
 
 
-def _read(path: Path, content: bytes | None) -> pd.DataFrame:
-    """Return a table with its index as a column, where it has one: pandas may have put the names there."""
+def _read(path: Path, content: bytes | None) -> tuple[pd.DataFrame, list[str]]:
+    """Return a table, and where its rows stand; an index of Parquet is a column: pandas may have put names there."""
     table = read_table(path, content)
-    return table_of(table if isinstance(table.index, pd.RangeIndex) else table.reset_index(), str(path))
+    if table.index.name == LINE:
+        return table_of(table, str(path)), [f"{path}, line {number}" for number in table.index]
+    whole = table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
+    return table_of(whole, str(path)), _rows_of(path, len(whole))
+
+
+def _rows_of(path: Path, count: int) -> list[str]:
+    return [f"{path}, row {row}" for row in range(1, count + 1)]
 
 
 def _folders(root: Path, names: Sequence[str]) -> pd.DataFrame:
@@ -187,21 +200,26 @@ def _folders(root: Path, names: Sequence[str]) -> pd.DataFrame:
     classes = [path[-1] for path in folders.values()]
     if len(set(classes)) < 2 or all(part(name) is not None for name in classes):
         raise DataError(
-            f"images: no table in {root} or beside it, and no folders of classes in it. Give a CSV or Parquet file "
-            "with a row a picture: labels='path'."
+            f"images: no table in {root}, none of its name or called labels beside it, and no folders of classes in "
+            "it. Give a CSV or Parquet file with a row a picture: labels='path'."
         )
     table = {"file": list(folders), "class": classes}
     return pd.DataFrame(table | {"split": [path[0] for path in folders.values()]} if splits else table)
 
 
 def _table(
-    table: pd.DataFrame, where: str, source: str, index: Index, roles: Roles, kinds: Mapping[str, Any]
+    table: pd.DataFrame,
+    lines: Sequence[str],
+    where: str,
+    source: str,
+    index: Index,
+    roles: Roles,
+    kinds: Mapping[str, Any],
 ) -> Table:
     named = named_pictures(table, index, where, roles.file)
     free = table.drop(columns=[c for c in table.columns if c == named.file or c in kinds])
     split = split_column(table if roles.split else free, where, roles.split)
     identity, doubts = identity_column(table if roles.identity else free, where, roles.identity)
-    lines = [f"{where}, row {row}" for row in range(1, len(table) + 1)]
     others = [c for c in table.columns if c not in (named.file, split, identity)]
     decided, found = (
         (None, []) if split is None else parts(table, split, lines, asked=roles.split is not None)

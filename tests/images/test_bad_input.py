@@ -190,7 +190,7 @@ def test_a_picture_without_a_row_and_a_row_without_a_picture_are_left_out_and_to
     data = images()
     assert read(data) == {"row without a picture": 1, "picture without a row": 1}
     one, other = data.findings
-    assert (one.where, one.effect) == ("faces/labels.csv, row 1: 'nothing.png'", "left out")
+    assert (one.where, one.effect) == ("faces/labels.csv, line 2: 'nothing.png'", "left out")
     assert (other.where, other.effect) == ("faces: '000.png'", "left out")
 
 
@@ -206,14 +206,14 @@ def test_rows_of_one_picture_are_one_where_they_agree_and_missing_where_they_do_
     data = images()
     assert read(data) == {"row twice": 1, "rows of one picture that disagree": 3}
     (same,) = found(data, "row twice")
-    assert (same.where.split(", ")[-1], same.effect) == ("row 61: '000.png'", "noted")
+    assert (same.where.split(", ")[-1], same.effect) == ("line 62: '000.png'", "noted")
     apart = [
         (f.where.split(", ")[-1], f.effect, f.told) for f in found(data, "rows of one picture that disagree")
     ]
     assert apart == [
-        ("row 62: '001.png'", "changed", "smiling: missing"),
-        ("row 63: '001.png'", "changed", "smiling: missing"),
-        ("row 64: '002.png'", "changed", "split: of the first"),
+        ("line 63: '001.png'", "changed", "smiling: missing"),
+        ("line 64: '001.png'", "changed", "smiling: missing"),
+        ("line 65: '002.png'", "changed", "split: of the first"),
     ]
     labels = {name: label for name, (_, [label]) in rows_by_name(data).items()}
     assert np.isnan(labels.pop("001.png"))
@@ -225,7 +225,7 @@ def test_a_row_without_a_name_is_told(here):
     trained(here / "faces", rows=rows)
     data = images()
     assert read(data) == {"row without a name": 1, "picture without a row": 1}
-    assert data.findings[0].where == "faces/labels.csv, row 5"
+    assert data.findings[0].where == "faces/labels.csv, line 6"
 
 
 def test_a_column_of_constants_is_left_out_and_an_empty_class_told(here):

@@ -66,7 +66,7 @@ def test_the_same_name_in_another_folder_is_another_picture(here):
     table = here / "faces" / "labels.csv"
     table.write_text(table.read_text() + "test/1.png,1\n")
     assert [f.where for f in found(images(), "row without a picture")] == [
-        "faces/labels.csv, row 4: 'test/1.png'"
+        "faces/labels.csv, line 5: 'test/1.png'"
     ]
 
 
@@ -78,7 +78,7 @@ def test_of_several_pictures_the_one_that_is_named_whole_is_meant_and_else_none(
     data = images()
     assert data.album.names == ("1.png", "3.png")
     (several,) = found(data, "row that fits several pictures")
-    assert several.where.endswith("labels.csv, row 2: '2.png'")
+    assert several.where.endswith("labels.csv, line 3: '2.png'")
     assert several.told == "'a/2.png', 'b/2.png'"
     assert len(found(data, "picture without a row")) == 3
 
@@ -236,7 +236,7 @@ def test_three_numbers_are_splits_in_any_column_of_such_a_name_and_two_are_not_u
     splits = {name: part for name, (part, _) in rows_by_name(images()).items()}
     assert splits == {name: ("train", "val", "test")[i % 3] for i, name in enumerate(NAMES)}
     faces(here / "faces", columns="file,split,smiling", row=lambda i, n: (n, i % 2, i // 3 % 2))
-    with pytest.raises(DataError, match=r"row 1, column 'split': '0' is no split.*split='split'"):
+    with pytest.raises(DataError, match=r"line 2, column 'split': '0' is no split.*split='split'"):
         images().album  # noqa: B018
     assert rows_by_name(images(split="split"))["001.png"][0] == "val"
 
@@ -244,7 +244,7 @@ def test_three_numbers_are_splits_in_any_column_of_such_a_name_and_two_are_not_u
 @pytest.mark.parametrize("column", ["split", "Subset", "partition"])
 def test_a_split_column_with_a_word_that_is_not_known_is_an_error_unless_it_is_an_attribute(here, column):
     faces(here / "faces", columns=f"file,{column}", row=lambda i, n: (n, ("train", "banana")[i == 1]))
-    told = rf"labels\.csv, row 2, column '{column}': 'banana' is no split\. Known: train"
+    told = rf"labels\.csv, line 3, column '{column}': 'banana' is no split\. Known: train"
     with pytest.raises(DataError, match=rf"{told}.*kinds=\{{'{column}': 'categorical'\}}"):
         images().album  # noqa: B018
     with pytest.raises(DataError, match=told):
@@ -256,7 +256,7 @@ def test_a_row_without_a_split_is_drawn_and_told(here):
     row = lambda i, n: (n, "" if i == 5 else "train", i % 2)  # noqa: E731
     faces(here / "faces", columns="file,split,smiling", row=row)
     (one,) = found(images(), "row without a split")
-    assert (one.where.split(", ")[-1], one.effect) == ("row 6", "changed")
+    assert (one.where.split(", ")[-1], one.effect) == ("line 7", "changed")
 
 
 def test_what_no_column_decides_is_drawn_a_tenth_each_for_val_and_test(here):

@@ -104,13 +104,21 @@ def test_the_same_pictures_keep_splits_and_numbers_wherever_they_lie(here):
         ["faces/only.tsv", "labels.csv", "faces.csv"],
         ["faces.csv", "labels.csv", "other.csv"],
         ["labels.csv", "other.csv"],
-        ["only.csv"],
     ],
 )
 def test_the_table_is_looked_for_in_the_folder_then_beside_it(here, tables):
     write(here / "faces", pictures())
     write(here, dict.fromkeys(tables, "a,b\n"))
     assert [path.name for path in images().locate()] == ["faces", tables[0].split("/")[-1]]
+
+
+def test_a_table_of_another_name_beside_a_set_is_not_taken_for_its_own(here):
+    faces(here / "a")
+    (here / "a" / "labels.csv").rename(here / "a.csv")
+    write(here / "b", pictures())
+    assert [path.name for path in images("a").locate()] == ["a", "a.csv"]
+    with pytest.raises(DataError, match="no table in b, none of its name or called labels beside it"):
+        images("b").album  # noqa: B018
 
 
 def test_several_tables_are_an_error_that_names_them(here):
@@ -147,8 +155,8 @@ def test_several_tables_in_a_zip_and_a_broken_one_are_told(here):
     with pytest.raises(DataError, match=r"no table 'c\.csv'"):
         images("faces.zip", labels="c.csv").locate()
     zipped(here / "bare.zip", pictures())
-    write(here, {"a.csv": "", "b.csv": ""})
-    with pytest.raises(UsageError, match=r"bare\.zip: several tables: a\.csv, b\.csv"):
+    write(here, {"bare.csv": "", "bare.tsv": ""})
+    with pytest.raises(UsageError, match=r"bare\.zip: several tables: bare\.csv, bare\.tsv"):
         images("bare.zip").album  # noqa: B018
 
 
