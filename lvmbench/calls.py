@@ -84,7 +84,7 @@ def _value(source: str, text: str) -> Any:
         if _WORD.fullmatch(source):
             return source
         raise UsageError(
-            f"'{source}' in '{text}' is not a value: write a number, a word or a quoted text."
+            f"'{source}' in '{text}' is not a value: write a number, a word, or a text in quotes: {source!r}."
         ) from None
 
 
