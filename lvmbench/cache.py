@@ -159,7 +159,8 @@ def _grown(shelf: Shelf, sound: Sound, count: int, total: int, how: _How) -> Sta
                         shelf.save(file, state)
                         saved = time.monotonic()
             finally:
-                shelf.save(file, state)
+                if state.sums:
+                    shelf.save(file, state)
     return state
 
 

@@ -214,7 +214,7 @@ def _judges(cell: Cell, store: Store, catalog: Catalog) -> Iterator[str]:
     for record in reversed([s.record for s in store.read().stored]):
         if record.cell.get("role") == "ceiling" and _is_whole(record):
             other = _cell(record)
-            alike = (other.fingerprint, other.budget.fit_part()) == (cell.fingerprint, cell.budget.fit_part())
+            alike = (other.content, other.budget.fit_part()) == (cell.content, cell.budget.fit_part())
             if alike and _answers(other, catalog):
                 yield record.fit_key
 

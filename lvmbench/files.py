@@ -20,14 +20,13 @@ from lvmbench.errors import DataError, UsageError
 
 DELIMITERS = (",", ";", "\t", "|")
 SNIFFED = 20  # lines that tell the delimiter
-LINE = "line"  # the name of the index of a table that tells in which line of its file each row ends
 UNNAMED = ("", "Unnamed: 0")  # what pandas calls an index that it wrote, and one that it read again
 
 
 def read_table(path: Path, content: bytes | None = None) -> pd.DataFrame:
     """Return the table in a CSV or Parquet file, the cells of a CSV as texts; ``content`` of one that lies in a zip.
 
-    The index of a CSV's table is named ``line``: the line of the file that a row ends in.
+    ``attrs["lines"]`` of a CSV's table are the lines of the file that its rows end in.
 
     Raises:
         DataError: if it cannot be read as one; names the file and the line.
@@ -118,7 +117,9 @@ def _parquet(path: Path, content: bytes | None = None) -> pd.DataFrame:
 
 def _csv_table(path: Path, content: bytes | None = None) -> pd.DataFrame:
     rows, lines = _csv_rows(path, content)
-    return pd.DataFrame(rows[1:], columns=rows[0], index=pd.Index(lines[1:], name=LINE), dtype=object)
+    table = pd.DataFrame(rows[1:], columns=rows[0], dtype=object)
+    table.attrs["lines"] = lines[1:]
+    return table
 
 
 def _csv_codes(path: Path) -> NDArray[np.float64]:

@@ -30,6 +30,11 @@ def as_text(name: str, found: Inspection, files: Sequence[Path] = (), *, every: 
         head.append(f"looked at the first {found.limit:,} of each split")
     limit = None if every else FIRST
     amiss = [
+        f"no picture is in {name}: a run needs train, val and test"
+        for name, part in found.parts.items()
+        if not part.pictures
+    ]
+    amiss += [
         line
         for tell in (_copies, _leaks, _findings)
         for title, named in tell(found)

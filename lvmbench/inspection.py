@@ -82,7 +82,8 @@ class Inspection:
     @property
     def is_amiss(self) -> bool:
         """Whether anything was found that a strict examination refuses: all but what an option had left out."""
-        return bool(refused(self.findings) or self.leaks or self.copies)
+        empty = any(not part.pictures for part in self.parts.values())
+        return bool(refused(self.findings) or self.leaks or self.copies or empty)
 
 
 def inspect(dataset: Dataset, splits: Mapping[SplitName, Split], limit: int | None = None) -> Inspection:

@@ -116,6 +116,8 @@ class Shelf:
 
     def agrees(self, state: State) -> bool:
         """Return whether the first, the last and some other chunks have their checksums."""
+        if not state.sums:
+            return True
         pictures, starts = self.mapped(state), np.cumsum([0, *(count for count, _ in state.sums)])
         looked_at = np.unique(np.linspace(0, len(state.sums) - 1, SUMS).astype(np.int64)).tolist()
         return all(

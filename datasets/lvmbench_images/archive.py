@@ -213,7 +213,8 @@ class Folder:
             f"{name} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"  # the last: who may read it
             for name, found in sorted(self._files.items())
         )
-        return "\n".join([str(self.path.resolve()), *lines])
+        found = (f"{finding.what} {finding.where}" for finding in self.findings())
+        return "\n".join([str(self.path.resolve()), *lines, *found])
 
     def names(self) -> list[str]:
         """Return the names of the pictures, in their order."""

@@ -29,7 +29,7 @@ WORDS = {
 }
 NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")  # 007 is a name
 UNNAMED = re.compile(r"|unnamed:.*|index|level_\d+")  # what pandas calls an index
-DOUBTFUL = 4
+CLAIMS, DOUBTFUL = 2, 5  # ranks of what is called a file, and of what may only count or repeat
 CODES = {"0": "train", "1": "val", "2": "test"}  # as CelebA writes it
 
 
@@ -56,8 +56,8 @@ def named_pictures(table: pd.DataFrame, index: Index, where: str, asked: str | N
     """Return what the rows name: by the asked column, else by the likeliest one, and of these the most telling.
 
     Cells with the suffix of a picture are likelier than a column that is called file, image or the like, this than
-    other words, and these than numbers. Numbers that have no such name, and no name at all, or count, or repeat, are
-    taken for pictures only when they are asked for.
+    other words, and these than numbers. Numbers that count or repeat, and those without a name, are taken for pictures
+    only when they are asked for, or are called so and no other column could be meant.
 
     Raises:
         UsageError: if the asked column does not exist, two columns name as many pictures, but others, or only such
@@ -73,8 +73,10 @@ def named_pictures(table: pd.DataFrame, index: Index, where: str, asked: str | N
             f"{where}: no column names a picture. There are: {', '.join(table.columns)}. Say which one is to, "
             "as file=column, and give the folder or zip that holds its pictures."
         )
-    likeliest = {name: counts[name] for name, rank in ranks.items() if rank == min(ranks.values())}
-    if min(ranks.values()) == DOUBTFUL:
+    first = min(ranks.values())
+    likeliest = {name: counts[name] for name, rank in ranks.items() if rank == first}
+    may_count = first == CLAIMS and all(_may_count(texts(table[name])) for name in likeliest)
+    if first == DOUBTFUL or (may_count and len(ranks) > 1):
         name = max(likeliest, key=lambda name: likeliest[name])
         raise UsageError(
             f"{where}: no column names pictures for certain: '{name}' may only count or measure. If its numbers are "
@@ -93,15 +95,23 @@ def named_pictures(table: pd.DataFrame, index: Index, where: str, asked: str | N
 def _rank(name: str, cells: Sequence[str]) -> int:
     """Return how likely a column is to name pictures: 0 the likeliest."""
     present = [cell for cell in cells if cell]
+    is_called = bool(FILES.fullmatch(_folded(name)))
     if 2 * sum(cell.lower().endswith(SUFFIXES) for cell in present) > len(present):
-        return 0
-    if FILES.fullmatch(_folded(name)):
-        return 1
+        return 0 if is_called else 1
+    if is_called:
+        return CLAIMS
     if not all(NUMBER.fullmatch(cell) for cell in present):
-        return 2
+        return 3
+    return DOUBTFUL if UNNAMED.fullmatch(_folded(name)) or _may_count(cells) else 4
+
+
+def _may_count(cells: Sequence[str]) -> bool:
+    """Return whether cells are numbers that count the rows, or repeat."""
+    present = [cell for cell in cells if cell]
+    if not all(NUMBER.fullmatch(cell) for cell in present):
+        return False
     values = {int(cell) for cell in present}
-    counts = max(values) - min(values) + 1 == len(values)
-    return DOUBTFUL if UNNAMED.fullmatch(_folded(name)) or counts or len(values) < len(present) else 3
+    return max(values) - min(values) + 1 == len(values) or len(values) < len(present)
 
 
 def _pictures(column: pd.Series[Any], index: Index) -> set[str]:
@@ -169,9 +179,13 @@ def part(word: str, *, coded: bool = False) -> int | None:
     folded = word.casefold()
     if not folded:
         return UNDECIDED
-    code = CODES.get(folded) if coded else None
+    code = CODES.get(_code(folded)) if coded else None
     known = code or next((name for name, words in WORDS.items() if folded in words), None)
     return None if known is None else PARTS.index(known)
+
+
+def _code(word: str) -> str:
+    return word.removesuffix(".0")  # pandas writes 1.0 where a cell of the column is empty
 
 
 def parts(
@@ -185,7 +199,7 @@ def parts(
         DataError: for a word that is not known; names the row.
     """
     words = texts(table[column])
-    coded = asked or _folded(column) == "partition" or set(words) - {""} == set(CODES)
+    coded = asked or _folded(column) == "partition" or set(map(_code, words)) - {""} == set(CODES)
     each = {word: part(word, coded=coded) for word in set(words)}
     for word, line in zip(words, lines, strict=True):
         if each[word] is None:

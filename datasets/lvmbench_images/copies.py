@@ -8,7 +8,7 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from lvmbench import DataError, Finding
+from lvmbench import Finding
 from lvmbench_images.archive import Archive
 from lvmbench_images.table import PARTS, Labels
 
@@ -67,8 +67,5 @@ def _equal(
     for suspects in alike.values():
         groups: dict[bytes, list[int]] = {}
         for i in suspects:
-            try:
-                groups.setdefault(sha256(files.read(names[i])).digest(), []).append(i)
-            except DataError:  # decoding will tell
-                continue
+            groups.setdefault(sha256(files.read(names[i])).digest(), []).append(i)
         yield from (group for group in groups.values() if len(group) > 1)

@@ -29,7 +29,6 @@ from lvmbench_images.places import candidates, place
 from lvmbench_images.table import Table
 
 TABLES = (".csv", ".tsv", ".parquet")
-LINE = "line"  # the index of a table that tells in which line of its file each row ends
 LABELS = "labels"  # what a table is called that needs no other name
 TABLE, FOLDERS = "the table", "the folders"  # sources of labels, whatever the files are called
 
@@ -131,7 +130,7 @@ def _tables(root: Path) -> list[Path]:
     whole = root.resolve()
     inside = _listed(root) if root.is_dir() else []
     beside = [] if inside else _listed(root.parent if root.name == whole.name else whole.parent)
-    own = [path for path in beside if path.stem in (whole.name, whole.stem)]
+    own = [path for path in beside if path.stem in (whole.name, whole.stem if root.is_file() else "")]
     return _best(inside) or own or [path for path in beside if path.stem.lower() == LABELS]
 
 
@@ -165,8 +164,8 @@ def _listed(folder: Path) -> list[Path]:
 def _read(path: Path, content: bytes | None) -> tuple[pd.DataFrame, list[str]]:
     """Return a table, and where its rows stand; an index of Parquet is a column: pandas may have put names there."""
     table = read_table(path, content)
-    if table.index.name == LINE:
-        return table_of(table, str(path)), [f"{path}, line {number}" for number in table.index]
+    if lines := table.attrs.get("lines"):
+        return table_of(table, str(path)), [f"{path}, line {number}" for number in lines]
     whole = table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
     return table_of(whole, str(path)), _rows_of(path, len(whole))
 
@@ -197,7 +196,9 @@ def _folders(root: Path, names: Sequence[str]) -> pd.DataFrame:
         )
     if splits:
         folders = {name: path for name, path in folders.items() if len(path) > 1}
-    classes = [path[-1] for path in folders.values()]
+    # where some lie deeper than others, the top is what they have in common
+    leaf = int(bool(splits)) if len({len(path) for path in folders.values()}) > 1 else -1
+    classes = [path[leaf] for path in folders.values()]
     if len(set(classes)) < 2 or all(part(name) is not None for name in classes):
         raise DataError(
             f"images: no table in {root}, none of its name or called labels beside it, and no folders of classes in "

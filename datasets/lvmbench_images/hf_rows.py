@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from lvmbench import DataError, Finding, UsageError, texts
-from lvmbench_images.archive import MAX_BYTES, Folder, Member
+from lvmbench_images.archive import MAX_BYTES, Damaged, Folder, Member
 
 MAX_CLASSES = 100  # more are left out by the rules
 NEEDED = "Data sets of Hugging Face need the package datasets: pip install 'lvmbench[hf]'."
@@ -81,13 +81,15 @@ class Rows:
         except (ValueError, TypeError, OSError) as error:
             raise DataError(f"{self.path}: '{name}' cannot be read ({error}).") from error
         if cell is None or not (cell.get("bytes") or cell.get("path")):
-            raise DataError(f"{self.path}: '{name}' is empty.")
+            raise Damaged(f"{self.path}: '{name}' is empty.")
         content: bytes | None = cell.get("bytes")
         if content is None:
             file = Path(cell["path"])
+            if not file.exists():
+                raise Damaged(f"{self.path}: '{name}' is a file that is not there, {file}.")
             content = Folder(file.parent).read(file.name)
         if len(content) > MAX_BYTES:
-            raise DataError(
+            raise Damaged(
                 f"{self.path}: '{name}' holds more than {MAX_BYTES:,} bytes, more than any picture has."
             )
         return content
@@ -95,7 +97,7 @@ class Rows:
     def _member(self, name: str) -> Member:
         try:
             content = self.read(name)
-        except DataError as error:
+        except Damaged as error:
             return Member(name, 0, 0, str(error))
         return Member(name, len(content), zlib.crc32(content))
 

@@ -24,7 +24,7 @@ from lvmbench_images.remembered import remembered
 from lvmbench_images.table import Table
 
 SplitName = Literal["train", "val", "test"]
-VERSION = 4  # of what is made of files: raised when the same files give other rows
+VERSION = 5  # of what is made of files: raised when the same files give other rows
 
 
 class PictureSet(ABC):

@@ -318,3 +318,38 @@ def test_parquet_reads_as_csv_does_and_its_index_may_be_the_names(here):
         data = images()
         assert rows_by_name(data) == expected
         assert [f.told for f in data.findings] == ["neither numbers nor words"]
+
+
+def test_of_two_columns_with_suffixes_the_one_that_is_called_a_file_names_the_pictures(here):
+    near = NAMES[1:] + NAMES[:1]
+    row = lambda i, name: ("gone.png" if i == 3 else name, near[i], i % 2)  # noqa: E731
+    faces(here / "faces", columns="file,nearest,even", row=row)
+    labels = {name: told[1] for name, told in rows_by_name(images()).items()}
+    assert labels == {name: [i % 2] for i, name in enumerate(NAMES) if i != 3}
+
+
+def test_a_counter_that_is_called_a_file_is_not_taken_where_another_column_could_be_meant(here):
+    names = [f"{i}.png" for i in range(30)]
+    row = lambda i, name: (i, 29 - i, i % 2)  # noqa: E731
+    faces(here / "faces", names=names, columns="image_id,name,even", row=row)
+    with pytest.raises(UsageError, match="'image_id' may only count or measure"):
+        images().album  # noqa: B018
+    labels = {name: told[1] for name, told in rows_by_name(images(file="name")).items()}
+    assert labels == {f"{29 - i}.png": [i % 2] for i in range(30)}
+
+
+def test_a_counter_that_is_called_a_file_is_taken_where_nothing_else_names_pictures(here):
+    names = [f"{i}.png" for i in range(30)]
+    faces(
+        here / "faces", names=names, columns="image_id,smiling", row=lambda i, name: (i, ("no", "yes")[i % 2])
+    )
+    assert len(images().album.names) == 30
+
+
+def test_codes_of_splits_may_be_written_as_numbers_with_a_point(here):
+    row = lambda i, name: (name, f"{i % 3}.0", i // 3 % 2)  # noqa: E731
+    faces(here / "faces", columns="file,split,smiling", row=row)
+    album = images().album
+    assert dict(zip(album.names, album.parts.tolist(), strict=True)) == {
+        n: i % 3 for i, n in enumerate(NAMES)
+    }

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,8 +73,9 @@ def test_equal_checksums_are_not_enough_and_only_they_are_read():
     assert files.asked == ["0.png", "1.png"]
 
 
-def test_a_file_that_cannot_be_read_equals_none():
-    assert found([None, None, b"a"], [TRAIN] * 3)[0] == [True] * 3
+def test_a_file_that_cannot_be_read_at_this_moment_leaves_nothing_decided():
+    with pytest.raises(DataError, match="shut"):
+        found([None, None, b"a"], [TRAIN] * 3)
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.integers(0, 2)), min_size=1, max_size=9))

@@ -343,3 +343,26 @@ def test_the_real_characters_read_as_folders_of_classes():
     (kind,) = data.schema.attributes
     assert (kind.name, kind.n_classes, len(data.album.names)) == ("class", 40, 2720)
     assert not data.findings
+
+
+def test_a_folder_with_a_point_in_its_name_takes_no_table_of_another(here):
+    faces(here / "faces")
+    (here / "faces" / "labels.csv").rename(here / "faces.csv")
+    write(here / "faces.v2", pictures())
+    with pytest.raises(DataError, match=r"no table in faces\.v2"):
+        images("faces.v2").album  # noqa: B018
+
+
+def test_of_folders_below_classes_the_class_is_the_top(here):
+    write(here / "faces", {"cat/1.png": png(1), "dog/2.png": png(2), "cat/extra/3.png": png(3)})
+    (attribute,) = images().album.attributes
+    assert attribute.classes == ("cat", "dog")
+    assert rows_by_name(images())["cat/extra/3.png"][1] == rows_by_name(images())["cat/1.png"][1]
+
+
+def test_a_link_that_is_removed_is_told_no_more(here):
+    faces(here / "faces")
+    (here / "faces" / "broken.png").symlink_to(here / "nowhere.png")
+    assert [f.what for f in images().findings] == ["link that leads nowhere"]
+    (here / "faces" / "broken.png").unlink()
+    assert list(images().findings) == []

@@ -11,6 +11,7 @@ from lvmbench import DataError, UsageError
 from lvmbench.calls import parse_calls
 from lvmbench.options import resolve
 from lvmbench.testing import check_dataset
+from lvmbench_images.archive import Folder
 from lvmbench_images.hf import HuggingFace
 from pictures_support import COUNT, found, noise, png, rows_by_name, write
 
@@ -347,3 +348,29 @@ def test_a_folder_that_is_no_data_set_is_told(here, library):
     Path("faces/labels.txt").write_text("")
     with pytest.raises(DataError, match="hf: 'faces' cannot be opened|columns of pictures"):
         hf().split("train")
+
+
+@needed
+def test_a_picture_beside_the_data_is_no_finding_where_the_disk_fails_for_a_moment(
+    here, library, monkeypatch
+):
+    paths = [here / "files" / f"{i}.png" for i in range(COUNT)]
+    write(here / "files", {path.name: png(i) for i, path in enumerate(paths)})
+    cells = [{"bytes": None, "path": str(path)} for path in paths]
+    (here / "faces").mkdir()
+    rows(library, pictures=cells).to_parquet(here / "faces" / "train-0.parquet")
+    embedded = pd.read_parquet(here / "faces" / "train-0.parquet")
+    embedded["image"] = cells
+    embedded.to_parquet(here / "faces" / "train-0.parquet")
+    read = Folder.read
+
+    def broken(self, name):
+        if name == "3.png":
+            raise DataError("an error of the disk")
+        return read(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "read", broken)
+        with pytest.raises(DataError, match="an error of the disk"):
+            hf(image="image").album  # noqa: B018
+    assert len(hf(image="image").album.names) == COUNT

@@ -10,6 +10,7 @@ import torch
 
 from lvmbench import cache, shelf
 from lvmbench.cache import CHUNK, FIRST, PROBES, cache_dir, cached, kept, watching
+from lvmbench.errors import DataError
 from lvmbench.shelf import Made
 
 SHAPE = (3, 4, 4)
@@ -221,6 +222,48 @@ def test_a_disk_that_fills_costs_only_the_work_and_is_told(folder, monkeypatch):
     again = Reader()
     assert holds(kept("set/train", 600, TOTAL, again), 600)  # what had been written was sound
     assert 0 not in again.read[2 * PROBES :]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, DataError("the disk is away")])
+def test_nothing_is_kept_of_a_start_that_failed_at_once_and_the_next_is_as_the_first(folder, error):
+    def broken(places):
+        raise error
+
+    for _ in range(2):
+        with pytest.raises(type(error) if isinstance(error, Exception) else error):
+            kept("set/train", 100, TOTAL, broken, probes=0)
+    assert holds(kept("set/train", 100, TOTAL, Reader(), probes=0), 100)
+
+
+def test_of_no_places_there_are_no_pictures_again_and_again(folder):
+    for _ in range(3):
+        found = kept("set/train", 0, 0, Reader(), probes=0)
+        assert (len(found.images), found.trouble) == (0, "")
+
+
+def test_of_places_that_give_no_picture_it_is_remembered_why(folder):
+    def broken(places):
+        asked.extend(places)
+        return Made(
+            np.empty((0, *SHAPE), np.uint8), places[:0], [(int(p), "broken", "left out", "") for p in places]
+        )
+
+    asked = []
+    for _ in range(2):
+        found = kept("set/train", 5, 9, broken, probes=0)
+        assert (len(found.images), len(found.remarks)) == (0, 9)
+    assert len(asked) == 9
+
+
+def test_a_disk_that_is_full_from_the_first_costs_only_the_work(folder, monkeypatch):
+    def full(file, pictures):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache, "write", full)
+    for _ in range(2):
+        found = kept("set/train", 100, TOTAL, Reader(), probes=0)
+        assert holds(found, 100)
+        assert "No space left" in found.trouble
 
 
 def test_a_write_that_takes_a_part_is_finished(tmp_path):
