@@ -205,8 +205,8 @@ def test_pictures_that_are_files_beside_the_data_are_read_from_them(here, librar
     assert not found(data, "picture that cannot be read")
 
 
-@needed
-def test_pictures_beside_the_data_that_change_are_another_data_set(here, library):
+def parquet_of_paths(here, library):
+    """Write a set whose cells are paths of pictures beside it, and return these."""
     paths = [here / "files" / f"{i}.png" for i in range(COUNT)]
     write(here / "files", {path.name: png(i) for i, path in enumerate(paths)})
     cells = [{"bytes": None, "path": str(path)} for path in paths]
@@ -215,6 +215,12 @@ def test_pictures_beside_the_data_that_change_are_another_data_set(here, library
     embedded = pd.read_parquet(here / "faces" / "train-0.parquet")
     embedded["image"] = cells
     embedded.to_parquet(here / "faces" / "train-0.parquet")
+    return paths
+
+
+@needed
+def test_pictures_beside_the_data_that_change_are_another_data_set(here, library):
+    paths = parquet_of_paths(here, library)
     first = hf(image="image")
     before = first.split("train").images.clone()
     write(here / "files", {path.name: png(i + 500) for i, path in enumerate(paths)})
@@ -354,14 +360,7 @@ def test_a_folder_that_is_no_data_set_is_told(here, library):
 def test_a_picture_beside_the_data_is_no_finding_where_the_disk_fails_for_a_moment(
     here, library, monkeypatch
 ):
-    paths = [here / "files" / f"{i}.png" for i in range(COUNT)]
-    write(here / "files", {path.name: png(i) for i, path in enumerate(paths)})
-    cells = [{"bytes": None, "path": str(path)} for path in paths]
-    (here / "faces").mkdir()
-    rows(library, pictures=cells).to_parquet(here / "faces" / "train-0.parquet")
-    embedded = pd.read_parquet(here / "faces" / "train-0.parquet")
-    embedded["image"] = cells
-    embedded.to_parquet(here / "faces" / "train-0.parquet")
+    parquet_of_paths(here, library)
     read = Folder.read
 
     def broken(self, name):
