@@ -6,6 +6,7 @@ The family and the measure belong to the schema; a model owns only the scale, an
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ def likelihood(schema: Schema, outputs: Tensor, raw_scale: Tensor) -> Distributi
     bernoulli pixels have none. The scale is sqrt(floor² + exp(2 raw_scale)), never under one grey level.
     """
     if schema.pixels == "bernoulli":
-        return Independent(Bernoulli(logits=outputs, validate_args=False), 3, validate_args=False)
+        return _Bits(Bernoulli(logits=outputs, validate_args=False), 3, validate_args=False)
     scale = torch.sqrt(torch.exp(2 * raw_scale) + SCALE_FLOOR**2)
     return gaussian(torch.sigmoid(outputs), scale)
 
@@ -74,6 +75,45 @@ class _OneScale(Independent[Normal]):
         # log N = -|x - mu|² / (2 s²) - D (log s + log sqrt(2 pi))
         constant = self.event_shape.numel() * (self.scale.log() + 0.5 * math.log(2 * math.pi))
         return -error / (2 * self.scale**2) - constant
+
+
+class _Bits(Independent[Bernoulli]):
+    """Bernoulli pixels: their log-density, and its gradient, take a fifth of the time of torch's."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return log Bernoulli(value; logits) in nats: [..., C, H, W] -> [...]."""
+        logits, value = torch.broadcast_tensors(self.base_dist.logits, value)
+        nats: Tensor = _BitLogProb.apply(logits, value)
+        return nats
+
+
+class _BitLogProb(torch.autograd.Function):
+    """The sum over pixels of x l - log(1 + e^l), and its gradient x - sigmoid(l).
+
+    torch takes the logarithm of 1 + e^-|l| at a tenth of the speed of that of a sigmoid, which is the same number.
+    """
+
+    @staticmethod
+    def forward(logits: Tensor, x: Tensor) -> Tensor:
+        """Return the log-densities: [..., C, H, W] each -> [...]."""
+        each = logits.abs().sigmoid_().log_().addcmul_(x, logits).sub_(logits.clamp(min=0))
+        return each.sum((-3, -2, -1))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        """Keep what the gradient is made of."""
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gradients of logits and x: [...] -> [..., C, H, W] each."""
+        logits, x = ctx.saved_tensors
+        gradient = gradient[..., None, None, None]
+        wanted = ctx.needs_input_grad
+        return (
+            gradient * (x - logits.sigmoid()) if wanted[0] else None,
+            gradient * logits if wanted[1] else None,
+        )
 
 
 def bits_per_dim(schema: Schema, nats: Tensor) -> Tensor:

@@ -100,6 +100,30 @@ def test_a_bernoulli_likelihood_is_torchs_and_ignores_the_scale():
     torch.testing.assert_close(ours, Bernoulli(logits=logits, validate_args=True).log_prob(x).sum((1, 2, 3)))
 
 
+@pytest.mark.parametrize("draws", [(), (3,)])
+def test_the_fast_bernoulli_and_its_gradients_are_torchs(draws):
+    logits = torch.randn(*draws, 4, 1, 2, 3, dtype=torch.float64, requires_grad=True)
+    x = torch.rand(4, 1, 2, 3, dtype=torch.float64, requires_grad=True)
+    ours = likelihood(BINARY, logits, torch.zeros(())).log_prob(x)
+    theirs = Bernoulli(logits=logits, validate_args=False).log_prob(x).sum((-3, -2, -1))
+    torch.testing.assert_close(ours, theirs)
+    found, expected = (
+        torch.autograd.grad(p.square().sum(), (logits, x), create_graph=True) for p in (ours, theirs)
+    )
+    torch.testing.assert_close(found, expected)
+    again, twice = (torch.autograd.grad(g[0].square().sum(), logits)[0] for g in (found, expected))
+    torch.testing.assert_close(again, twice)
+
+
+@pytest.mark.parametrize("logit", [0.0, 1e-4, 5.0, 20.0, 200.0])
+def test_the_fast_bernoulli_is_exact_however_sure_it_is(logit):
+    logits = torch.tensor([logit, -logit]).reshape(2, 1, 1, 1)
+    for x in (0.0, 1.0):
+        exact = Bernoulli(logits=logits.double()).log_prob(torch.full_like(logits, x).double()).flatten()
+        ours = likelihood(BINARY, logits, torch.zeros(())).log_prob(torch.full_like(logits, x))
+        torch.testing.assert_close(ours.double(), exact, atol=1e-7, rtol=1e-6)
+
+
 def test_a_uniform_density_costs_eight_bits_a_pixel():
     assert float(bits_per_dim(GREY, torch.zeros(()))) == pytest.approx(8)
 
