@@ -22,6 +22,8 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from lvmbench.bodies import Body, Exact
+from lvmbench.convolutions import Doubling
 from lvmbench.data import Schema
 from lvmbench.errors import UsageError, nearest
 
@@ -54,8 +56,9 @@ class _Dense:
     initialise: Callable[[nn.Module], None]
 
     def encoder(self, schema: Schema, outputs: int) -> nn.Module:
-        layers = _linear(self.activation, schema.dims, *self.widths, outputs)
-        return _initialised(self.initialise, _Centred(schema), nn.Flatten(), *layers)
+        layers = _linear(self.activation, schema.dims, *self.widths)
+        head = [self.activation(), Exact(self.widths[-1], outputs)]
+        return _initialised(self.initialise, _Centred(schema), nn.Flatten(), *layers, *head)
 
     def decoder(self, schema: Schema, latent_dim: int) -> nn.Module:
         layers = _linear(self.activation, latent_dim, *reversed(self.widths), schema.dims)
@@ -74,7 +77,7 @@ class _Conv:
         layers: list[nn.Module] = []
         for a, b in pairwise(channels):
             layers += [nn.Conv2d(a, b, 4, stride=2, padding=1), *self._block(b), nn.SiLU()]
-        head = _linear(nn.SiLU, channels[-1] * height * width, HIDDEN, outputs)
+        head = [nn.Linear(channels[-1] * height * width, HIDDEN), nn.SiLU(), Exact(HIDDEN, outputs)]
         return _initialised(_he, _Centred(schema), *layers, nn.Flatten(), *head)
 
     def decoder(self, schema: Schema, latent_dim: int) -> nn.Module:
@@ -83,9 +86,8 @@ class _Conv:
         layers = _linear(nn.SiLU, latent_dim, HIDDEN, channels[0] * height * width)
         layers.append(nn.Unflatten(1, (channels[0], height, width)))
         for (a, b), (h, w) in zip(pairwise(channels), reversed(halvings), strict=True):
-            odd = (h % 2, w % 2)  # halving rounded this side down
-            layers += [*self._block(a), nn.SiLU()]
-            layers.append(nn.ConvTranspose2d(a, b, 4, stride=2, padding=1, output_padding=odd))
+            # halving rounded an odd side down
+            layers += [*self._block(a), nn.SiLU(), Doubling(a, b, odd=(h % 2, w % 2))]
         return _initialised(_he, *layers)
 
     def _block(self, channels: int) -> list[nn.Module]:
@@ -108,7 +110,7 @@ class _Residual(nn.Module):
 
 def encoder(schema: Schema, outputs: int, kind: str = "conv") -> nn.Module:
     """Return a network from pictures with values in [0, 1] to numbers: [B, C, H, W] -> [B, outputs]."""
-    return _pair(kind).encoder(schema, outputs)
+    return Body(_pair(kind).encoder(schema, outputs))
 
 
 def decoder(schema: Schema, latent_dim: int, kind: str = "conv") -> nn.Module:
@@ -197,15 +199,11 @@ class _Centred(nn.Module):
         return x - self.mean
 
 
-class _Leading(nn.Module):
+class _Leading(Body):
     """Lets a network of one batch axis take any number of them."""
 
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
     def forward(self, z: Tensor) -> Tensor:
-        out: Tensor = self.net(z.reshape(-1, z.shape[-1]))
+        out = super().forward(z.reshape(-1, z.shape[-1]))
         return out.reshape(*z.shape[:-1], *out.shape[1:])
 
 

@@ -24,6 +24,8 @@ ENGINE = tuple(
         "feed",
         "randomness",
         "nets",
+        "bodies",
+        "convolutions",
         "vae",
         "objectives",
         "pixels",

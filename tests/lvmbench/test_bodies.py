@@ -1,0 +1,80 @@
+import pytest
+import torch
+from torch import nn
+
+from lvmbench import Schema, decoder, encoder
+from lvmbench.bodies import Body, Exact, bodies, computing_in
+from lvmbench.nets import NETS
+from lvmbench.vae import VAE
+
+SCHEMA = Schema((1, 28, 28), "bernoulli")
+kinds = pytest.mark.parametrize("kind", NETS)
+
+
+class _Told(nn.Module):
+    """Tells the type of what its layer made."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.seen = nn.Linear(4, 4), None
+
+    def forward(self, x):
+        out = self.layer(x)
+        self.seen = out.dtype
+        return out
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_body_computes_in_the_precision_that_is_asked_for_and_answers_in_float32(precision):
+    model = nn.ModuleDict({"body": Body(_Told())})
+    with computing_in(precision, model):
+        assert model["body"](torch.randn(2, 4)).dtype == torch.float32
+    assert model["body"].net.seen == getattr(torch, precision)
+    model["body"](torch.randn(2, 4))
+    assert model["body"].net.seen == torch.float32
+
+
+def test_a_body_computes_in_float32_again_after_an_error():
+    model = nn.ModuleDict({"body": Body(_Told())})
+    with pytest.raises(ZeroDivisionError), computing_in("bfloat16", model):
+        raise ZeroDivisionError
+    assert model["body"].precision == "float32"
+
+
+@kinds
+def test_both_networks_of_a_vae_are_bodies_and_bfloat16_moves_them_by_its_rounding(kind):
+    torch.manual_seed(0)
+    model = VAE(SCHEMA, net=kind)
+    assert len(bodies(model)) == 2
+    x, z = torch.rand(4, *SCHEMA.shape), torch.randn(3, 4, 16)
+    with torch.no_grad():
+        exact = model.encoder(x), model.decoder(z)
+    with torch.no_grad(), computing_in("bfloat16", model):
+        rounded = model.encoder(x), model.decoder(z)
+    for one, other in zip(exact, rounded, strict=True):
+        assert other.dtype == torch.float32
+        assert 0 < float((one - other).abs().max()) < 0.05 * float(one.abs().max())
+
+
+@kinds
+def test_gradients_in_bfloat16_reach_the_float32_weights(kind):
+    net = encoder(SCHEMA, 3, kind)
+    with computing_in("bfloat16", net):
+        net(torch.rand(2, *SCHEMA.shape)).sum().backward()
+    assert {p.grad.dtype for p in net.parameters() if p.grad is not None} == {torch.float32}
+
+
+@kinds
+def test_the_layer_that_says_mean_and_scale_stays_exact(kind):
+    head = [m for m in encoder(SCHEMA, 3, kind).modules() if isinstance(m, nn.Linear)][-1]
+    assert isinstance(head, Exact)
+    x = torch.randn(2, head.in_features)
+    alone = head(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(head(x), alone)
+
+
+def test_a_model_without_bodies_is_left_as_it_is():
+    with computing_in("bfloat16", object()):
+        pass
+    assert bodies(decoder(SCHEMA, 3)) != []
