@@ -277,14 +277,14 @@ def groups(stored: Iterable[Stored]) -> list[Group]:
     Of a model whose source has changed since, the newest stands alone. Data of one name and other contents are told
     apart by the first letters of their fingerprints.
     """
-    found: dict[tuple[str, ...], dict[str, dict[int, list[Stored]]]] = {}
+    found: dict[tuple[str, ...], dict[RowName, dict[int, list[Stored]]]] = {}
     about: dict[tuple[str, ...], tuple[str, Mapping[str, Any], str]] = {}
-    newest: dict[tuple[tuple[str, ...], str], str] = {}
+    newest: dict[tuple[str, ...], str] = {}
     for one in sorted(stored, key=lambda s: s.path.name):
-        newest[_group_key(one), _row_name(one)] = one.record.cell["model_source"]
+        newest[(*_group_key(one), *_row_name(one)[:2])] = one.record.cell["model_source"]
     for one in stored:
         cell, key, name = one.record.cell, _group_key(one), _row_name(one)
-        if newest[key, name] == cell["model_source"]:
+        if newest[(*key, *name[:2])] == cell["model_source"]:
             about[key] = (cell["dataset_label"], cell["budget"], cell["device"])
             found.setdefault(key, {}).setdefault(name, {}).setdefault(cell["seed"], []).append(one)
     contents: dict[str, set[str]] = {}
@@ -294,7 +294,7 @@ def groups(stored: Iterable[Stored]) -> list[Group]:
     for key, rows in found.items():
         label, budget, device = about[key]
         data = label if len(contents[key[0]]) == 1 else f"{label} [{key[1][:8]}]"
-        grouped.append(Group(data, budget, device, tuple(_row(name, seeds) for name, seeds in rows.items())))
+        grouped.append(Group(data, budget, device, tuple(_row(name, rows) for name in rows)))
     return grouped
 
 
@@ -304,11 +304,19 @@ def _group_key(one: Stored) -> tuple[str, ...]:
     return cell["dataset_label"], cell["fingerprint"], str(budget), cell["device"]
 
 
-def _row_name(one: Stored) -> str:
-    return f"{one.record.cell['label']}\0{one.record.cell['role']}"
+RowName = tuple[str, str, str]  # label, role, precision
 
 
-def _row(name: str, seeds: Mapping[int, list[Stored]]) -> Row:
-    label, role = name.split("\0")
+def _row_name(one: Stored) -> RowName:
+    cell = one.record.cell
+    return cell["label"], cell["role"], cell.get("precision", "float32")
+
+
+def _row(name: RowName, rows: Mapping[RowName, Mapping[int, list[Stored]]]) -> Row:
+    """Return a row, its precision told where the same model stands there in another as well."""
+    label, role, precision = name
+    seeds, alike = rows[name], [other for other in rows if other[:2] == name[:2]]
     ordered = [sorted(seeds[seed], key=lambda s: s.path.name) for seed in sorted(seeds)]
-    return Row(label, role, tuple(Fit(same) for same in ordered))
+    return Row(
+        f"{label}, {precision}" if len(alike) > 1 else label, role, tuple(Fit(same) for same in ordered)
+    )

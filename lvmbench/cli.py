@@ -68,6 +68,11 @@ lvmbench.add_command(data)
 )
 @click.option("--device", help="auto, cpu, cuda, or cuda:1.  [default: auto]")
 @click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    help="What networks compute in while they train; auto is the faster that costs no quality.  [default: auto]",
+)
+@click.option(
     "--jobs", type=click.IntRange(min=0), help="Worker processes; 0 runs in this one.  [default: one a core]"
 )
 @click.option(
@@ -121,7 +126,17 @@ def _asked(spec: Path | None, given: dict[str, Any]) -> Spec:
 
     from lvmbench.spec import Spec
 
-    names = ("models", "dataset", "metrics", "seeds", "budget", "controls", "device", "drop_duplicates")
+    names = (
+        "models",
+        "dataset",
+        "metrics",
+        "seeds",
+        "budget",
+        "controls",
+        "device",
+        "precision",
+        "drop_duplicates",
+    )
     changes = {name: given[name] for name in names if given[name] is not None}
     if "seeds" in changes:
         changes["seeds"] = _seeds(changes["seeds"])

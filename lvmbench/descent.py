@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -101,6 +102,20 @@ def told(terms: Terms) -> str:
     listed = ", ".join(f"{name} is {value}" for name, value in found.items())
     whole = len(terms) > 1 and len(found) == len(terms)
     return listed + (", every term of it: the step before broke the weights" if whole else "")
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Count numbers too small for a whole mantissa as 0 inside a with-block: some processors are slow at them.
+
+    Dead pixels leave them in the optimiser's averages.
+    """
+    already = not torch.tensor(torch.finfo().tiny).div(2)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(already)
 
 
 def _adam(group: ParameterGroup) -> Adam:

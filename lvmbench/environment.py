@@ -61,11 +61,24 @@ def hardware(device: str) -> dict[str, str]:
 
 @cache
 def _cpu() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+@cache
+def multiplies_bfloat16() -> bool:
+    """Return whether the processor multiplies matrices of bfloat16 by instructions of its own."""
+    flags = {*_cpuinfo("flags").split(), *_cpuinfo("Features").split()}
+    return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _cpuinfo(key: str) -> str:
+    """Return what Linux tells of the first processor, nothing elsewhere."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+            name, _, told = line.partition(":")
+            if name.strip() == key:
+                return told.strip()
+    return ""
 
 
 class Phases:

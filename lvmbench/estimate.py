@@ -87,7 +87,7 @@ def _fit_seconds(kind: Any, cell: Cell, schema: Schema, device: str, steps: int)
     train, val = _noise_split(schema, max(budget.batch, TRIAL_TRAIN)), _noise_split(schema, TRIAL_ROWS)
     model = build(kind, schema, cell.model_options, cell.seed)
     start = time.perf_counter()
-    fit(model, train, val, budget, schema, seed=0, device=device)
+    fit(model, train, val, budget, schema, seed=0, device=device, precision=cell.precision)
     return time.perf_counter() - start
 
 

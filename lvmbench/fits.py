@@ -201,6 +201,7 @@ def _made(cell: Cell, data: _Data, shop: Workshop) -> Fitted:
             dataset.schema,
             seed=cell.seed,
             device=shop.device,
+            precision=cell.precision,
             on_progress=lambda done, total: shop.progress("fit", done, total),
         )
     ev = Evaluation(model, dataset.schema, splits, cell.budget, seed=cell.seed, device=shop.device)

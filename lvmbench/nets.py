@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Protocol, cast
@@ -110,12 +110,16 @@ class _Residual(nn.Module):
 
 def encoder(schema: Schema, outputs: int, kind: str = "conv") -> nn.Module:
     """Return a network from pictures with values in [0, 1] to numbers: [B, C, H, W] -> [B, outputs]."""
-    return Body(_pair(kind).encoder(schema, outputs))
+    return Body(*_layers(_pair(kind).encoder(schema, outputs)))
 
 
 def decoder(schema: Schema, latent_dim: int, kind: str = "conv") -> nn.Module:
     """Return a network from codes to the outputs of a likelihood: [..., latent_dim] -> [..., C, H, W]."""
-    return _Leading(_pair(kind).decoder(schema, latent_dim))
+    return _Leading(*_layers(_pair(kind).decoder(schema, latent_dim)))
+
+
+def _layers(net: nn.Module) -> Iterable[nn.Module]:
+    return net if isinstance(net, nn.Sequential) else [net]
 
 
 def centre_at(encoder: nn.Module, mean: Tensor) -> None:

@@ -7,20 +7,20 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from lvmbench.api import Budget
+from lvmbench.bodies import Precision, fastest
 from lvmbench.calls import Call, parse_calls
 from lvmbench.catalog import Catalog, Item
 from lvmbench.data import Dataset, Labels, Schema
 from lvmbench.errors import NotApplicable, UsageError
 from lvmbench.options import option_model, resolve
 from lvmbench.protocols import capabilities
-from lvmbench.resolved import Data, code_size, data_of, digest, model_fields, without_duplicates
+from lvmbench.resolved import Data, code_size, data_of, digest, has_bodies, model_fields, without_duplicates
 from lvmbench.spec import Spec
 
 PROTOCOL = 1  # raised when the harness itself changes what a number means
 OWN = "lvmbench"  # the distribution whose metrics and controls a run uses unless told otherwise
 ALL = "all"  # every model that is installed
 METRIC_SETS = {"default": ("by default",), "full": ("by default", "in full")}  # which entries each takes
-PRECISION = "float32"
 GIVEN = "given"  # what a cell names for its model and its data where a person brought codes and labels
 TOLD: Mapping[Labels, str] = {"permuted": "labels permuted", "identity": "labels by identity"}
 
@@ -48,7 +48,7 @@ class Cell:
     seed: int
     budget: Budget
     device: str  # kind of device: cpu, cuda
-    precision: str = PRECISION
+    precision: Precision = "float32"  # of the networks while they train
     protocol: int = PROTOCOL
     labels: Labels = "given"
     seedless: bool = False  # no seed changes the model: one stands for all
@@ -117,10 +117,11 @@ def plan(spec: Spec, catalog: Catalog, device: str = "cpu") -> Plan:
         raise UsageError(f"No model was asked for. Known: {names}.")
     measures = tuple(measures_of(spec, catalog))
     data = _contents(data_of(item, call, budget) for item, call in _asked_data(spec, catalog))
+    precision = fastest(device, budget.batch) if spec.precision == "auto" else spec.precision
     cells = [
         Cell(**one.fields, **row, seed=seed, budget=budget, device=device)
         for one in data.values()
-        for row in _rows(catalog, one.dataset.schema, models, spec, measures)
+        for row in _rows(catalog, one.dataset.schema, models, spec, measures, precision)
         for seed in (seeds[:1] if row["seedless"] else seeds)
     ]
     return Plan(tuple(_judged(cells, catalog)), measures, {key: one.dataset for key, one in data.items()})
@@ -155,8 +156,12 @@ def _rows(
     models: Sequence[dict[str, Any]],
     spec: Spec,
     measures: Sequence[Measure],
+    precision: Precision,
 ) -> list[dict[str, Any]]:
-    """Return the rows that a data set gets in the tables: the asked models, and their controls."""
+    """Return the rows that a data set gets in the tables: the asked models, and their controls.
+
+    A model without networks that can compute in ``precision`` computes in float32.
+    """
     sizes = []
     for model in models:
         try:
@@ -168,7 +173,11 @@ def _rows(
         rows += _controls(catalog, schema, models, sizes)
         if any(m.reads_labels for m in measures):
             rows += _with_other_labels(schema, models, sizes)
-    return _distinct(rows)
+    # one whose networks compute in float32 anyhow has one fit for every precision
+    return [
+        {**row, "precision": precision if has_bodies(catalog, schema, row) else "float32"}
+        for row in _distinct(rows)
+    ]
 
 
 def _controls(

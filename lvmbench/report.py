@@ -120,7 +120,9 @@ def heading(group: Group) -> str:
     }
     data, how = _about(group, records[-1].cell)
     over = f"{how}; seeds {', '.join(map(str, seeds))}"
-    return "\n".join([data, over, f"{machine}; {'; '.join(sorted(versions))}"])
+    precise = {"float32": "", "bfloat16": "; networks trained in bfloat16"}
+    told = "".join(sorted({precise[r.cell.get("precision", "float32")] for r in records}))
+    return "\n".join([data, over, f"{machine}; {'; '.join(sorted(versions))}{told}"])
 
 
 def _about(group: Group, cell: Mapping[str, Any]) -> tuple[str, str]:

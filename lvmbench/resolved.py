@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lvmbench.api import Budget
+from lvmbench.bodies import bodies
 from lvmbench.calls import UNNAMED, Call, parse_calls
 from lvmbench.catalog import Catalog, Item, modules_of, source_hash
 from lvmbench.data import Dataset, Schema
@@ -172,6 +173,18 @@ def code_size(catalog: Catalog, schema: Schema, model: Mapping[str, Any]) -> int
         raise UsageError(f"{model['label']}: {error}") from None
     except (Exception, SystemExit):
         return None
+
+
+def has_bodies(catalog: Catalog, schema: Schema, model: Mapping[str, Any]) -> bool:
+    """Return whether a model is trained by gradients, and has networks whose precision can be chosen."""
+    import torch
+
+    kind = catalog.get("model", model["model"]).load()
+    try:
+        with torch.device("meta"):
+            return "fit" not in dir(kind) and bool(bodies(kind(schema, **model["model_options"])))
+    except (Exception, SystemExit):  # its cell will tell
+        return False
 
 
 def digest(value: Any) -> str:

@@ -293,6 +293,7 @@ def run(
     budget: str | Budget = "quick",
     controls: bool = True,
     device: str = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
     results: str | Path | None = None,
     jobs: int | None = None,
     timeout: float | None = None,
@@ -301,7 +302,7 @@ def run(
     drop_duplicates: bool = False,
 ) -> Results:
     """Train and score models, and return their records; what the command line does, under the same names."""
-    spec = Spec(models, dataset, metrics, seeds, budget, controls, device, drop_duplicates)
+    spec = Spec(models, dataset, metrics, seeds, budget, controls, device, precision, drop_duplicates)
     folder = Path(results) if results else results_dir()
     settings = Settings(folder, jobs, timeout, rerun, strict=strict)
     return answer(spec, Catalog.discover(), settings)

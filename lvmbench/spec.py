@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -36,6 +36,7 @@ class Spec:
     budget: str | Budget = "quick"
     controls: bool = True
     device: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the networks while they train
     drop_duplicates: bool = False  # of every data set: of pictures that are equal one stays
 
     @classmethod

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from lvmbench.api import Budget
+from lvmbench.bodies import Precision, computing_in
 from lvmbench.data import Schema, Split
-from lvmbench.descent import DECAY, WARM_UP, Descent, Terms, broken, objective, told, total
+from lvmbench.descent import DECAY, WARM_UP, Descent, Terms, broken, denormals_flushed, objective, told, total
 from lvmbench.errors import TrainingError
 from lvmbench.feed import feed, on
 from lvmbench.pixels import observe
@@ -63,6 +64,7 @@ def fit(
     seed: int,
     device: torch.device | str = "cpu",
     on_progress: Progress | None = None,
+    precision: Precision = "float32",
 ) -> History:
     """Train a model in place and return its history; torch's own random state is left as it was.
 
@@ -73,14 +75,15 @@ def fit(
     which its schedules end, terms named in ``constraints`` are no part of the learning curve (they hold something
     in its place, and their noise tells nothing of progress), and with ``patience`` the run stops after so many
     looks without progress and the best weights return. A look runs without gradients.
-    ``on_progress`` hears of steps done and steps in all. The model is left on the device, in evaluation mode.
+    ``on_progress`` hears of steps done and steps in all. Networks compute in ``precision``
+    meanwhile. The model is left on the device, in evaluation mode.
 
     Raises:
         TrainingError: if a loss is not finite, with the step and the term, or there is nothing to learn from or by.
     """
     if isinstance(model, nn.Module):
         model.to(device)
-    with noise(stream(seed, "noise"), device):
+    with noise(stream(seed, "noise"), device), computing_in(precision, model), denormals_flushed():
         if isinstance(model, FitsItself):
             model.fit(train, budget, seed)
             history = History()

@@ -2,9 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from lvmbench import Schema, decoder, encoder
-from lvmbench.bodies import Body, Exact, bodies, computing_in
+import lvmbench.bodies
+from lvmbench import Budget, Schema, Split, build, decoder, encoder, fit
+from lvmbench.bodies import WORTH, Body, Exact, bodies, computing_in, fastest
+from lvmbench.catalog import Catalog
 from lvmbench.nets import NETS
+from lvmbench.plan import plan
+from lvmbench.spec import Spec
 from lvmbench.vae import VAE
 
 SCHEMA = Schema((1, 28, 28), "bernoulli")
@@ -29,9 +33,9 @@ def test_a_body_computes_in_the_precision_that_is_asked_for_and_answers_in_float
     model = nn.ModuleDict({"body": Body(_Told())})
     with computing_in(precision, model):
         assert model["body"](torch.randn(2, 4)).dtype == torch.float32
-    assert model["body"].net.seen == getattr(torch, precision)
+    assert model["body"][0].seen == getattr(torch, precision)
     model["body"](torch.randn(2, 4))
-    assert model["body"].net.seen == torch.float32
+    assert model["body"][0].seen == torch.float32
 
 
 def test_a_body_computes_in_float32_again_after_an_error():
@@ -78,3 +82,48 @@ def test_a_model_without_bodies_is_left_as_it_is():
     with computing_in("bfloat16", object()):
         pass
     assert bodies(decoder(SCHEMA, 3)) != []
+
+
+def test_bfloat16_is_the_default_where_the_processor_multiplies_it_and_a_batch_is_large(monkeypatch):
+    monkeypatch.setattr(lvmbench.bodies, "multiplies_bfloat16", lambda: True)
+    assert fastest("cpu", WORTH) == "bfloat16"
+    assert fastest("cpu", WORTH - 1) == fastest("cuda", WORTH) == "float32"
+    monkeypatch.setattr(lvmbench.bodies, "multiplies_bfloat16", lambda: False)
+    assert fastest("cpu", WORTH) == "float32"
+
+
+def cell_of(model, **asked):
+    planned = plan(
+        Spec(model, budget="smoke", controls=False, seeds=1, metrics="elbo", **asked), Catalog.discover()
+    )
+    return planned.cells[0]
+
+
+def test_a_precision_that_is_asked_for_is_that_of_the_cells_and_has_fits_of_its_own():
+    exact, fast = (cell_of("vae", precision=p) for p in ("float32", "bfloat16"))
+    assert (exact.precision, fast.precision) == ("float32", "bfloat16")
+    assert exact.fit_key != fast.fit_key
+
+
+@pytest.mark.parametrize("model", ["gaussian-mixture", "made", "discrete"])
+def test_a_model_whose_networks_have_no_choice_has_one_fit_for_every_precision(model):
+    keys = {cell_of(model, precision=p).fit_key for p in ("float32", "bfloat16")}
+    assert len(keys) == (2 if model == "discrete" else 1)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_computes_in_the_precision_it_is_given_and_leaves_a_model_of_float32(precision):
+    seen = set()
+
+    class Watched(VAE):
+        def loss(self, x):
+            seen.update(body.precision for body in bodies(self))
+            return super().loss(x)
+
+    rows = torch.arange(64)
+    data = Split(torch.randint(0, 256, (64, *SCHEMA.shape), dtype=torch.uint8), torch.empty(64, 0), rows)
+    model = build(Watched, SCHEMA, {"net": "burda"}, 0)
+    fit(model, data, data.head(8), Budget("b", images=64, batch=32), SCHEMA, seed=0, precision=precision)
+    assert seen == {precision}
+    assert {body.precision for body in bodies(model)} == {"float32"}
+    assert {t.dtype for t in model.state_dict().values()} == {torch.float32}

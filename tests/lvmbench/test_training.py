@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from lvmbench import VAE, Attribute, Budget, ParameterGroup, Schema, Split, build, fit
-from lvmbench.descent import Descent, learning_rate, objective
+from lvmbench.descent import Descent, denormals_flushed, learning_rate, objective
 from lvmbench.errors import TrainingError
 from lvmbench.training import has_converged, order
 
@@ -443,3 +443,12 @@ def test_jitter_alone_is_no_sign_of_learning():
 
 def test_too_few_looks_are_no_judgement():
     assert has_converged(curve(lambda t: -t, looks=6), 600) is None
+
+
+def test_denormals_are_nothing_while_a_model_trains_and_are_kept_afterwards():
+    half = torch.tensor(torch.finfo().tiny)
+    with denormals_flushed():
+        with denormals_flushed():
+            pass
+        assert half.div(2) == 0
+    assert half.div(2) > 0

@@ -182,8 +182,8 @@ def test_the_scale_has_a_floor_of_one_grey_level():
     model, d = made(SigmaVAE, GREY), GREY.dims
     rows = torch.full((4, *GREY.shape), 0.5)
     with torch.no_grad():  # a decoder that is right about every pixel
-        model.decoder.net[-2].weight.zero_()
-        model.decoder.net[-2].bias.zero_()
+        model.decoder[-2].weight.zero_()
+        model.decoder[-2].bias.zero_()
     expected = d / 2 * math.log(2 * math.pi * SCALE_FLOOR**2)
     assert terms_of(model, rows)["distortion"].mean().item() == pytest.approx(expected, rel=1e-5)
 
