@@ -433,3 +433,14 @@ def test_a_reason_that_many_attributes_share_is_one_line(keep, catalog):
     text = report(keep(record(scores=[score(), *blind])), catalog)
     assert text.count("the judge cannot tell it") == 1
     assert "n/a: vae: auroc (9 attributes): the judge cannot tell it" in text
+
+
+def test_a_model_trained_in_two_precisions_stands_there_twice_and_an_old_one_of_another_not_at_all(keep, catalog):
+    exact, fast, old = (record(scores=[score(value=v)]) for v in (0.6, 0.7, 0.8))
+    fast.cell["precision"] = "bfloat16"
+    old.cell["model_source"] = "before"
+    (group,) = groups(keep(old, exact, fast))
+    assert [r.label for r in group.rows] == ["vae, float32", "vae, bfloat16"]
+    assert "networks trained in bfloat16" in report(keep(fast), catalog)
+    (group,) = groups(keep(exact))
+    assert group.rows
