@@ -17,6 +17,7 @@ from lvmbench.protocols import Batch, HasLoss, HasLosses, Loss, ParameterGroup
 
 WARM_UP = 0.03  # of the steps, until the learning rate is whole
 DECAY = 0.2  # of the steps, in which it goes to nothing
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what Adam remembers of each parameter
 
 Terms = Mapping[str, Tensor]  # each a mean over the batch: []
 Losses = Callable[[Batch, float], Mapping[str, Terms]]
@@ -49,6 +50,32 @@ class Descent:
                 group["lr"] = self.rate * self.groups[name].rate * learning_rate(progress)
             self.optimisers[name].step()
         return {name: term.detach() for terms in losses.values() for name, term in terms.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what the optimisers remember, by group, place of the parameter and name."""
+        return {
+            f"{name}/{place}/{moment}": value
+            for name, optimiser in self.optimisers.items()
+            for place, parameter in enumerate(self.groups[name].parameters)
+            for moment, value in optimiser.state.get(parameter, {}).items()
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Give the optimisers back what they remembered.
+
+        Raises:
+            ValueError: if it is not of these parameters.
+        """
+        left = dict(state)
+        for name, optimiser in self.optimisers.items():
+            kept = {}
+            for place, parameter in enumerate(self.groups[name].parameters):
+                if f"{name}/{place}/{MOMENTS[0]}" in left:  # a parameter whose loss never came has none
+                    taken = (left.pop(f"{name}/{place}/{moment}") for moment in MOMENTS)
+                    kept[place] = dict(zip(MOMENTS, _moments(parameter, *taken), strict=True))
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": kept})
+        if left:
+            raise ValueError(f"no parameter has the moments {', '.join(list(left)[:3])}")
 
 
 def objective(model: Any) -> tuple[Mapping[str, ParameterGroup], Losses]:
@@ -116,6 +143,13 @@ def denormals_flushed() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(already)
+
+
+def _moments(parameter: Tensor, step: Tensor, *moments: Tensor) -> tuple[Tensor, ...]:
+    """Return moments that lie in memory as their parameter does, which the fused step takes for granted."""
+    if any(moment.shape != parameter.shape for moment in moments) or step.dim():
+        raise ValueError(f"moments {[list(m.shape) for m in (step, *moments)]} of {list(parameter.shape)}")
+    return step, *(torch.empty_like(parameter).copy_(moment) for moment in moments)
 
 
 def _adam(group: ParameterGroup) -> Adam:

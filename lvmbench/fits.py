@@ -14,15 +14,15 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from lvmbench.api import Budget
 from lvmbench.catalog import Catalog
+from lvmbench.checkpoints import DAMAGE, Checkpoints, Misfit
 from lvmbench.data import Dataset, Labels, Schema, Split, SplitName
 from lvmbench.environment import Phases, commit, hardware, versions
-from lvmbench.errors import DataError, LvmbenchError, NotApplicable, StoreError
+from lvmbench.errors import DataError, LvmbenchError, NotApplicable, StoreError, TrainingError
 from lvmbench.evaluation import Evaluation
 from lvmbench.findings import counted, findings_of
 from lvmbench.labels import Splits, by_identity, permuted
@@ -39,14 +39,6 @@ RELABELLED: Mapping[Labels, Callable[[Splits, int], Splits]] = {
     "permuted": permuted,
     "identity": by_identity,
 }
-DAMAGE = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    RuntimeError,
-    SafetensorError,
-)  # what a damaged file raises
 
 
 @dataclass(frozen=True)
@@ -95,12 +87,15 @@ def fitted(cell: Cell, shop: Workshop, *, refit: bool = False) -> Fitted:
     """
     data = _data(cell, shop)
     folder = None if refit else shop.store.fit(cell.fit_key)
+    keep = _checkpoints(cell, shop)
+    if refit:
+        keep.clear()
     if folder is not None:
         try:
             return _stored(folder, data, shop)
         except (StoreError, *DAMAGE) as error:
             print(f"{folder}: damaged, trained again: {error}")  # noqa: T201 (into the log of the cell)
-    return _made(cell, data, shop)
+    return _made(cell, data, shop, keep)
 
 
 def stored(cell: Cell, shop: Workshop) -> Fitted:
@@ -188,22 +183,47 @@ def _read(asked: _Asked) -> tuple[Mapping[SplitName, Split], Mapping[str, int]]:
     return splits, counted(findings_of(asked.dataset))
 
 
-def _made(cell: Cell, data: _Data, shop: Workshop) -> Fitted:
-    """Train a cell, encode its data, and store both."""
-    dataset, splits = data.dataset, data.splits
-    model = build(shop.catalog.get("model", cell.model).load(), dataset.schema, cell.model_options, cell.seed)
-    with shop.phases("fit"):
+def _checkpoints(cell: Cell, shop: Workshop) -> Checkpoints:
+    """Return where a cell's training keeps what it would go on from, here and with what is installed here."""
+    here = {name: told for name, told in hardware(shop.device).items() if name != "cores"}
+    made = {"fit": cell.fit_key, **versions(), **here, "threads": str(torch.get_num_threads())}
+    return Checkpoints(shop.store.checkpoint(cell.fit_key), made)
+
+
+def _trained(cell: Cell, data: _Data, shop: Workshop, keep: Checkpoints) -> tuple[Any, History]:
+    """Return the model of a cell and what its training said, gone on from its last checkpoint where one serves."""
+    model = build(
+        shop.catalog.get("model", cell.model).load(), data.dataset.schema, cell.model_options, cell.seed
+    )
+    try:
         history = fit(
             model,
-            splits["train"],
-            splits["val"],
+            data.splits["train"],
+            data.splits["val"],
             cell.budget,
-            dataset.schema,
+            data.dataset.schema,
             seed=cell.seed,
             device=shop.device,
             precision=cell.precision,
             on_progress=lambda done, total: shop.progress("fit", done, total),
+            keep=keep,
         )
+    except Misfit as error:
+        print(f"{error}, trained from the start")  # noqa: T201 (into the log of the cell)
+        keep.clear()
+        return _trained(cell, data, shop, keep)
+    except TrainingError:
+        keep.clear()  # it would break again
+        raise
+    return model, history
+
+
+def _made(cell: Cell, data: _Data, shop: Workshop, keep: Checkpoints) -> Fitted:
+    """Train a cell, encode its data, and store both."""
+    dataset, splits = data.dataset, data.splits
+    with shop.phases("fit"):
+        model, history = _trained(cell, data, shop, keep)
+    shop.phases.seconds["fit"] = round(shop.phases.seconds["fit"] + keep.earlier, 3)
     ev = Evaluation(model, dataset.schema, splits, cell.budget, seed=cell.seed, device=shop.device)
     with shop.phases("encode"):
         shop.progress("encode", 0, 1)
@@ -215,6 +235,7 @@ def _made(cell: Cell, data: _Data, shop: Workshop) -> Fitted:
     found = Fitted(model, dataset, splits, history, codes, made, data.findings)
     if hasattr(model, "state_dict"):
         shop.store.keep_fit(cell.fit_key, lambda folder: _keep(folder, cell, found, shop.phases))
+    keep.clear()
     return found
 
 

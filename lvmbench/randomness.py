@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 
 def stream(seed: int, name: str) -> int:
@@ -22,3 +23,18 @@ def noise(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
+
+
+def random_state(device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Return where torch's random functions stand, on the processor and on a device: uint8 [S] each."""
+    found = {"cpu": torch.get_rng_state()}
+    if torch.device(device).type == "cuda":
+        found["cuda"] = torch.cuda.get_rng_state(device)
+    return found
+
+
+def set_random_state(state: Mapping[str, Tensor], device: torch.device | str = "cpu") -> None:
+    """Let torch's random functions go on from where they stood."""
+    torch.set_rng_state(state["cpu"])
+    if torch.device(device).type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)

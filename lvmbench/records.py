@@ -2,6 +2,7 @@
 
 <store>/store.json                        the format of the store
 <store>/<ab>/<fit key>/fit/               weights, codes, learning curve: safetensors and JSON
+<store>/<ab>/<fit key>/checkpoint.safetensors   of a fit that is being made, until it is stored
 <store>/<ab>/<fit key>/<attempt>.json     a record; beside it its bootstrap replicates and its log
 <store>/<ab>/<fit key>/lock               held by the process that works on the cell
 """
@@ -76,7 +77,7 @@ class Store:
             path.mkdir(parents=True, exist_ok=True)
             store._sweep()
             if not (path / "store.json").exists():
-                store._put(path / "store.json", lambda f: f.write(json.dumps({"format": FORMAT}).encode()))
+                put(path / "store.json", lambda f: f.write(json.dumps({"format": FORMAT}).encode()))
             (probe := temporary_beside(path / "probe")).touch()
             probe.unlink()
         except OSError as error:
@@ -137,8 +138,8 @@ class Store:
         try:
             if replicates:
                 blob = save(dict(replicates))
-                self._put(stored.replicates, lambda f: f.write(blob))
-            self._put(path, lambda f: f.write(to_json(record)))
+                put(stored.replicates, lambda f: f.write(blob))
+            put(path, lambda f: f.write(to_json(record)))
         except OSError as error:
             with contextlib.suppress(OSError):
                 stored.replicates.unlink(missing_ok=True)
@@ -185,6 +186,10 @@ class Store:
         folder = self.folder(fit_key) / "fit"
         return folder if folder.is_dir() else None
 
+    def checkpoint(self, fit_key: str) -> Path:
+        """Return the path of what a fit goes on from when its process was killed."""
+        return self.folder(fit_key) / "checkpoint.safetensors"
+
     @contextlib.contextmanager
     def claim(self, fit_key: str) -> Iterator[bool]:
         """Hold a fit for this process; yields False when another process holds it. Death lets go of it."""
@@ -206,21 +211,23 @@ class Store:
             else:
                 yield True
 
-    def _put(self, path: Path, write: Callable[[IO[bytes]], object]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_beside(path)
-        try:
-            with temporary.open("xb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            _sync(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-
     def _sweep(self) -> None:
         sweep([*self.path.glob(f"{TEMPORARY}*"), *self.path.glob(f"*/*/{TEMPORARY}*")])
+
+
+def put(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file that appears whole, in the place of an older one, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(path)
+    try:
+        with temporary.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def sweep(paths: Iterable[Path]) -> None:

@@ -19,13 +19,14 @@ from torch import Tensor, nn
 
 from lvmbench.api import Budget
 from lvmbench.bodies import Precision, computing_in
+from lvmbench.checkpoints import Checkpoint, Checkpoints, Misfit, plain, set_plain
 from lvmbench.data import Schema, Split
 from lvmbench.descent import DECAY, WARM_UP, Descent, Terms, broken, denormals_flushed, objective, told, total
 from lvmbench.errors import TrainingError
 from lvmbench.feed import feed, on
 from lvmbench.pixels import observe
 from lvmbench.protocols import Batch, FitsItself
-from lvmbench.randomness import noise, stream
+from lvmbench.randomness import noise, random_state, set_random_state, stream
 
 LOOKS = 20  # at the validation data, in one run
 LOOK_COST = 128  # a look takes one row for so many images of the budget: the looks cost some 7 % of a run
@@ -65,6 +66,7 @@ def fit(
     device: torch.device | str = "cpu",
     on_progress: Progress | None = None,
     precision: Precision = "float32",
+    keep: Checkpoints | None = None,
 ) -> History:
     """Train a model in place and return its history; torch's own random state is left as it was.
 
@@ -78,7 +80,12 @@ def fit(
     ``on_progress`` hears of steps done and steps in all. Networks compute in ``precision``
     meanwhile. The model is left on the device, in evaluation mode.
 
+    With ``keep`` a descent writes checkpoints, and goes on from the last that its like left, to the same numbers:
+    what a model remembers from step to step belongs into its ``state_dict``, or is a number or a word; milestones
+    that were passed are called anew, before all of it is put back.
+
     Raises:
+        Misfit: if the last checkpoint does not fit the model, which is of no use then.
         TrainingError: if a loss is not finite, with the step and the term, or there is nothing to learn from or by.
     """
     if isinstance(model, nn.Module):
@@ -88,7 +95,8 @@ def fit(
             model.fit(train, budget, seed)
             history = History()
         else:
-            history = _Run(model, train, val, budget, schema, seed, device).descend(on_progress)
+            kept = keep if isinstance(model, nn.Module) else None
+            history = _Run(model, train, val, budget, schema, seed, device).descend(on_progress, kept)
     if isinstance(model, nn.Module):
         model.eval()
     return history
@@ -114,10 +122,21 @@ def has_converged(curve: Sequence[tuple[int, float]], images: int, settled: floa
 
 
 def order(
-    rows: int, batch: int, generator: torch.Generator, device: torch.device | str = "cpu"
+    rows: int,
+    batch: int,
+    generator: torch.Generator,
+    device: torch.device | str = "cpu",
+    *,
+    after: int = 0,
 ) -> Iterator[Tensor]:
-    """Yield indices of full batches without end, from one permutation of the rows after another: [batch]."""
-    queue = torch.empty(0, dtype=torch.int64, device=device)
+    """Yield indices of full batches without end, from one permutation of the rows after another: [batch].
+
+    Those of the first ``after`` batches are left out.
+    """
+    whole, begun = divmod(after * batch, rows)
+    for _ in range(whole):
+        torch.randperm(rows, generator=generator)
+    queue = torch.randperm(rows, generator=generator).to(device)[begun:]
     while True:
         while len(queue) < batch:
             queue = torch.cat([queue, torch.randperm(rows, generator=generator).to(device)])
@@ -142,55 +161,105 @@ class _Run:
             raise TrainingError(
                 f"{_name(model)}: {len(train)} rows to learn from and {len(val)} to choose by."
             )
-        self.model, self.rows, self.schema, self.seed = model, len(train), schema, seed
+        self.model, self.rows, self.schema, self.seed, self.device = model, len(train), schema, seed, device
         self.budget: Budget = model.own_budget(budget) if hasattr(model, "own_budget") else budget
         self.feed = feed(train, device)
         self.val = on(val.head(max(LOOK_ROWS, self.budget.images // LOOK_COST)), device)
         self.curve: list[tuple[int, float]] = []
         if hasattr(model, "start"):
             model.start(self.feed.whole)
-        self.groups, self.losses = objective(model)
+        groups, self.losses = objective(model)
+        self.milestones = _milestones(model, self.budget.steps)
+        self.descent = Descent(groups, self.losses, self.budget.learning_rate)
+        self.best = _Best(model, getattr(model, "patience", None))
+        self.since: list[Terms] = []  # the losses that nobody has looked at, on the device
 
-    def descend(self, on_progress: Progress | None) -> History:
+    def descend(self, on_progress: Progress | None, keep: Checkpoints | None) -> History:
         """Take the steps of the budget, or fewer where patience ends."""
         steps = self.budget.steps
-        generator = torch.Generator().manual_seed(stream(self.seed, "order"))
-        rows = order(self.rows, self.budget.batch, generator, self.feed.device)
         looks = {math.ceil(steps * i / LOOKS) for i in range(1, LOOKS + 1)}
-        milestones = _milestones(self.model, steps)
-        descent = Descent(self.groups, self.losses, self.budget.learning_rate)
-        best = _Best(self.model, getattr(self.model, "patience", None))
-        since: list[Terms] = []  # the losses since the last look, on the device
         self.model.train()
-        for step, seen in enumerate(self.feed.batches(islice(rows, steps)), start=1):
-            for reached in milestones.get(step, ()):
-                reached(self.feed.whole)
-            since.append(descent.step(self._batch(*seen), _progress(step, steps)))
-            if hasattr(self.model, "after_step"):
-                self.model.after_step()
+        step = done = self._resumed(keep, on_progress)
+        generator = torch.Generator().manual_seed(stream(self.seed, "order"))
+        rows = order(self.rows, self.budget.batch, generator, self.feed.device, after=done)
+        for step, seen in enumerate(self.feed.batches(islice(rows, steps - done)), start=done + 1):
+            self._step(step, seen)
             if step in looks:
-                self._look(since, step)
-                if best.exhausted([loss for _, loss in self.curve]):
+                self._look(step)
+                if self.best.exhausted([loss for _, loss in self.curve]):
                     break
+            if keep and keep.due():
+                keep.write(self._checkpoint(step))
             if on_progress and (step in looks or step % max(1, steps // 100) == 0):
                 on_progress(step, steps)
-        best.restore()
+        self.best.restore()
         settled = getattr(self.model, "settled", 0.0)
-        converged = best.stopped or has_converged(self.curve, self.budget.images, settled)
+        converged = self.best.stopped or has_converged(self.curve, self.budget.images, settled)
         return History(tuple(self.curve), converged, step, step * self.budget.batch)
+
+    def _step(self, step: int, seen: tuple[Tensor, Tensor]) -> None:
+        for reached in self.milestones.get(step, ()):
+            reached(self.feed.whole)
+        self.since.append(self.descent.step(self._batch(*seen), _progress(step, self.budget.steps)))
+        if hasattr(self.model, "after_step"):
+            self.model.after_step()
+
+    def _checkpoint(self, step: int) -> Checkpoint:
+        self._check(step)
+        return Checkpoint(
+            step,
+            tuple(self.curve),
+            plain(self.model),
+            weights=self.model.state_dict(),
+            optimisers=self.descent.state(),
+            random=random_state(self.device),
+            best=self.best.weights or {},
+        )
+
+    def _resumed(self, keep: Checkpoints | None, on_progress: Progress | None) -> int:
+        """Return the number of steps that lie behind, 0 without a checkpoint, and be where they led."""
+        found = keep.last() if keep else None
+        if keep is None or found is None:
+            return 0
+        try:
+            self._restore(found)
+        except Exception as error:  # whatever a milestone of the model says to weights that it never saw
+            raise Misfit(f"{keep.path}: does not fit the model ({type(error).__name__}: {error})") from error
+        keep.say(f"goes on after step {found.step} of {self.budget.steps}")
+        if on_progress:
+            on_progress(found.step, self.budget.steps)
+        return found.step
+
+    def _restore(self, found: Checkpoint) -> None:
+        if not 0 < found.step <= self.budget.steps:
+            raise ValueError(f"step {found.step} of {self.budget.steps}")
+        for step in sorted(step for step in self.milestones if step <= found.step):
+            for reached in self.milestones[step]:
+                reached(self.feed.whole)
+        self.model.load_state_dict(found.weights)
+        set_plain(self.model, found.plain)
+        self.descent.restore(found.optimisers)
+        self.curve = list(found.curve)
+        self.best.weights = {name: t.to(self.device, copy=True) for name, t in found.best.items()} or None
+        set_random_state(found.random, self.device)
 
     def _batch(self, images: Tensor, labels: Tensor) -> Batch:
         return Batch(observe(self.schema, images), labels)
 
-    def _look(self, since: list[Terms], step: int) -> None:
-        """Check the losses since the last look, and add one point to the curve."""
-        if not torch.stack([term for terms in since for term in terms.values()]).isfinite().all():
-            offset, terms = next((i, t) for i, t in enumerate(since) if broken(t))
+    def _check(self, step: int) -> None:
+        """Look at the losses that nobody has looked at up to a step."""
+        terms_of, self.since = self.since, []
+        each = [term for terms in terms_of for term in terms.values()]
+        if each and not torch.stack(each).isfinite().all():
+            offset, terms = next((i, t) for i, t in enumerate(terms_of) if broken(t))
             raise TrainingError(
-                f"{_name(self.model)}: the loss is not finite at step {step - len(since) + 1 + offset} of "
+                f"{_name(self.model)}: the loss is not finite at step {step - len(terms_of) + 1 + offset} of "
                 f"{self.budget.steps}: {told(terms)}."
             )
-        since.clear()
+
+    def _look(self, step: int) -> None:
+        """Check the losses since the last look, and add one point to the curve."""
+        self._check(step)
         terms = self._validation_terms()
         if broken(terms):
             raise TrainingError(

@@ -3,8 +3,12 @@
 import types
 from collections.abc import Mapping
 
+import pytest
+
 import lvmbench
+from lvmbench import fit
 from lvmbench.catalog import Catalog, Plugin
+from lvmbench.checkpoints import Checkpoints
 
 
 def plugin(name, dist="", version="1.0", reason="", **names):
@@ -23,3 +27,33 @@ def catalog_of(**names):
 def total(loss):
     """Return a loss whole: the sum of its terms where it has names for them, [B] or []."""
     return sum(loss.values()) if isinstance(loss, Mapping) else loss
+
+
+class KilledError(BaseException):
+    """The process is gone: nobody catches it."""
+
+
+class Cut(Checkpoints):
+    """Writes a checkpoint after so many further steps, and dies of it; by default it does neither."""
+
+    def __init__(self, path, after=None, made=None):
+        super().__init__(path, made or {"fit": "a"})
+        self.after = after
+
+    def due(self):
+        if self.after is not None:
+            self.after -= 1
+        return self.after == 0
+
+    def write(self, found):
+        super().write(found)
+        raise KilledError
+
+
+def fit_in_parts(model, path, parts, *args, **kwargs):
+    """Fit a new model of ``model()`` in so many processes as there are parts and one, each killed but the last."""
+    for after in parts:
+        with pytest.raises(KilledError):
+            fit(model(), *args, keep=Cut(path, after), **kwargs)
+    last = model()
+    return last, fit(last, *args, keep=Cut(path), **kwargs)
