@@ -214,6 +214,35 @@ def _numbers(table):
     return [[word for j, word in enumerate(line.split()) if j != 3] for line in table.splitlines()]
 
 
+@pytest.mark.parametrize("whom", ["worker", "main"])
+def test_a_fit_that_is_killed_goes_on_to_the_record_of_an_undisturbed_one(strangers, tmp_path, whom):
+    mark, short, records, steps = tmp_path / "mark", tmp_path / "short.toml", {}, {}
+    short.write_text("images=512\nbatch=32\ntrain=128\nval=32\ntest=64\ndraws=4\ndensity_rows=16\n")
+    for path in (tmp_path / "calm", tmp_path / "stormy"):
+        words = command(
+            path, "--models", f"dies-in-training(mark='{mark}')", "--seeds", "1", "--budget", str(short)
+        )
+        if path.name == "stormy":
+            mark.write_text(whom)
+        first = subprocess.run(words, capture_output=True, check=False)
+        killed = path.name == "stormy" and whom == "main"
+        assert first.returncode == (-signal.SIGKILL if killed else 0), first.stderr
+        if killed:
+            _wait_for(lambda path=path: not _workers_of(path), seconds=30)
+            assert list(path.rglob("checkpoint.safetensors"))
+            subprocess.run(words, capture_output=True, check=True)
+        assert not list(path.rglob("checkpoint.safetensors"))
+        (stored,) = Store(path).read().stored
+        assert ("goes on after step 8 of 16" in stored.log.read_text()) == (path.name == "stormy")
+        records[path.name] = replace(stored.record, seconds={}, peak_mib={}, started="")
+        steps[path.name] = [int(step) for step in mark.with_suffix(".steps").read_text().split()]
+        mark.with_suffix(".steps").unlink()
+    assert records["stormy"] == records["calm"]
+    assert records["calm"].status == "done"
+    assert steps["calm"] == list(range(1, 17))
+    assert steps["stormy"] == [*range(1, 10), *range(9, 17)]  # the step that was under way is taken again
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
 def test_a_kill_of_cell_or_main_process_at_a_random_moment_loses_nothing(strangers, tmp_path):
     check_kills(tmp_path, times=2)

@@ -2,16 +2,18 @@ import threading
 from dataclasses import replace
 
 import pytest
+import torch
 
 from lvmbench import fits, runner
 from lvmbench.api import Budget
 from lvmbench.catalog import Catalog
 from lvmbench.environment import Phases
-from lvmbench.errors import DataError, LvmbenchError, StoreError
+from lvmbench.errors import DataError, LvmbenchError, StoreError, TrainingError
 from lvmbench.fits import Workshop
 from lvmbench.plan import plan
 from lvmbench.records import Store
 from lvmbench.spec import Spec
+from tests_support import Cut, KilledError
 
 TINY = Budget("tiny", images=128, batch=32, train=128, val=32, test=64, draws=4, density_rows=16)
 JUDGED = {"metrics": "judge-accuracy", "controls": False}
@@ -145,3 +147,92 @@ def test_data_that_changed_since_is_told(catalog, shop):
     cell = replace(plan(spec(), catalog).cells[0], fingerprint="stripes 0")
     with pytest.raises(DataError, match="changed since"):
         fits.fitted(cell, shop)
+
+
+@pytest.fixture
+def cut(shop, catalog, monkeypatch):
+    """A function that starts the fit of a cell and kills it after two of its four steps; returns the cell."""
+
+    def start(models="vae(net=mlp,latent_dim=2)"):
+        cell = plan(spec(models), catalog).cells[0]
+        with monkeypatch.context() as patched:
+            patched.setattr(fits, "Checkpoints", lambda path, made: Cut(path, 2, made))
+            with pytest.raises(KilledError):
+                fits.fitted(cell, shop)
+        assert shop.store.checkpoint(cell.fit_key).exists()
+        return cell
+
+    return start
+
+
+@pytest.fixture
+def heard(shop):
+    """The steps done that a fit told of, and the shop that hears them."""
+    steps = []
+    told = replace(shop, progress=lambda phase, done, total: steps.append(done) if phase == "fit" else None)
+    return steps, told
+
+
+def test_a_fit_goes_on_from_its_checkpoint_which_is_gone_once_it_is_stored(cut, heard, shop):
+    cell, (steps, listening) = cut(), heard
+    found = fits.fitted(cell, listening)
+    assert steps == [2, 3, 4]
+    assert not shop.store.checkpoint(cell.fit_key).exists()
+    fresh = fits.fitted(cell, replace(shop, store=Store(shop.store.path.parent / "other")))
+    assert found.history == fresh.history
+    expected = fresh.model.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.model.state_dict().items())
+
+
+def test_a_checkpoint_is_no_record_and_no_fit_of_the_store(cut, shop):
+    cell = cut()
+    store = Store.open(shop.store.path)
+    assert (store.read().stored, store.read().problems, store.fit(cell.fit_key)) == ((), (), None)
+    assert store.checkpoint(cell.fit_key).exists()
+
+
+def test_the_seconds_of_a_fit_are_those_of_all_its_parts(cut, shop):
+    cell = cut()
+    keep = fits._checkpoints(cell, shop)
+    found = keep.last()
+    keep.earlier = 5000.0
+    keep.write(found)
+    fits.fitted(cell, shop)
+    assert 5000 < shop.phases.seconds["fit"] < 6000
+    again = replace(shop, phases=Phases())
+    fits.fitted(cell, again)  # as it is stored
+    assert again.phases.seconds["fit"] == shop.phases.seconds["fit"]
+
+
+def test_a_fit_that_is_asked_for_anew_is_trained_from_the_start(cut, heard):
+    cell, (steps, listening) = cut(), heard
+    fits.fitted(cell, listening, refit=True)
+    assert steps == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("spoilt", ["damaged", "of another model", "of other threads", "of other versions"])
+def test_what_cannot_be_gone_on_from_is_told_and_the_fit_trained_from_the_start(
+    cut, heard, shop, spoilt, monkeypatch, capsys
+):
+    cell, (steps, listening) = cut(), heard
+    path = shop.store.checkpoint(cell.fit_key)
+    if spoilt == "damaged":
+        path.write_bytes(path.read_bytes()[:-1])
+    elif spoilt == "of another model":
+        keep = fits._checkpoints(cell, shop)
+        keep.write(replace(keep.last(), weights={"a": torch.ones(1)}))
+    elif spoilt == "of other threads":
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    else:
+        monkeypatch.setattr(fits, "versions", lambda: {"torch": "0.1"})
+    fits.fitted(cell, listening)
+    assert steps == [1, 2, 3, 4]
+    assert capsys.readouterr().out.startswith(f"{path}: ")
+    assert 0 < shop.phases.seconds["fit"] < 600
+
+
+def test_a_fit_that_broke_leaves_no_checkpoint(cut, shop):
+    cell = cut("nan-at-step(step=2)")
+    with pytest.raises(TrainingError, match="step 3 of 4"):
+        fits.fitted(cell, shop)
+    assert not shop.store.checkpoint(cell.fit_key).exists()

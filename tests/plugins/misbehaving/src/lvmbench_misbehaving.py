@@ -11,6 +11,7 @@ import torch
 
 import lvmbench
 from lvmbench import Attribute, Budget, DataError, Evaluation, Finding, Schema, Split, cached
+from lvmbench.checkpoints import Checkpoints
 
 
 class Means:
@@ -85,6 +86,29 @@ class NaNAtStep(lvmbench.VAE):
         return {**terms, "rate": terms["rate"] * (float("nan") if self.calls > self.step else 1.0)}
 
 
+class DiesInTraining(lvmbench.VAE):
+    """Is kept after each step, which it notes in a file; dies at one of them, once, where a mark says so."""
+
+    def __init__(self, schema: Schema, *, mark: str = "", step: int = 9) -> None:
+        super().__init__(schema, latent_dim=2, net="mlp")
+        self.mark, self.step, self.steps = Path(mark), step, 0
+
+    def start(self, train):
+        super().start(train)
+        Checkpoints.due = lambda keep: True  # in this process, which is a worker
+
+    def after_step(self):
+        self.steps += 1
+        with self.mark.with_suffix(".steps").open("a") as file:
+            file.write(f"{self.steps}\n")
+        if self.steps == self.step and self.mark.exists():
+            whom = self.mark.read_text()
+            self.mark.unlink()
+            if whom == "main":
+                os.kill(os.getppid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 @lvmbench.metric(better="higher")
 def raises(ev: Evaluation) -> float:
     """Raise."""
@@ -145,6 +169,7 @@ def lvmbench_models():
         "hangs": Hangs,
         "babbles": Babbles,
         "nan-at-step": NaNAtStep,
+        "dies-in-training": DiesInTraining,
     }
 
 
