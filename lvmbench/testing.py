@@ -10,14 +10,18 @@ A check runs all it can and raises one ``ContractError`` with everything that is
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lvmbench.api import Budget, Estimate, Metric, Section
+from lvmbench.checkpoints import Checkpoint, Checkpoints
 from lvmbench.data import Attribute, Dataset, Schema, Split, SplitName
 from lvmbench.errors import LvmbenchError, NotApplicable
 from lvmbench.evaluation import Evaluation
@@ -88,6 +92,7 @@ def _model(kind: type[Any], schema: Schema, options: Mapping[str, Any]) -> Itera
             yield told
             return
         first, second = (_fitted(kind, data, full) for _ in range(2))
+        parted = second if "fit" in capabilities(first) else _in_parts(kind, data, full)
     except NotApplicable:
         return
     except Exception as error:
@@ -95,7 +100,13 @@ def _model(kind: type[Any], schema: Schema, options: Mapping[str, Any]) -> Itera
         return
     if not torch.equal(before, torch.get_rng_state()):
         yield "building or fitting it moves torch's global random state"
-    yield from _same_weights(first, second)
+    if told := _apart(first, second):
+        yield f"the same seed gives different weights ({told}): use torch's random functions only"
+    elif told := _apart(first, parted):
+        yield (
+            f"a fit that is killed, and goes on from its checkpoint, comes to other weights ({told}): what it "
+            "remembers from step to step belongs into its state_dict"
+        )
     x = observe(schema, data.split("test").images[:8], torch.Generator().manual_seed(0))
     for check in (_learns, _encodes, _decodes, _has_density, lambda m, _, x: _round_trips(m, other, x)):
         yield from _told(check, first, schema, x)
@@ -123,18 +134,52 @@ def _told(
         return [f"{type(error).__name__}: {error}"]
 
 
-def _fitted(kind: type[Any], data: ToyData, options: Mapping[str, Any]) -> Any:
+class _KilledError(BaseException):
+    """A fit that ends where it stands."""
+
+
+class _Memory(Checkpoints):
+    """Keeps what a fit is after its second step, and ends it there: the next goes on from it."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("memory"), {})
+        self.found: Checkpoint | None = None
+        self.steps = 0
+
+    def due(self) -> bool:
+        self.steps += 1
+        return self.steps == 2
+
+    def write(self, found: Checkpoint) -> None:
+        self.found = deepcopy(found)
+        raise _KilledError
+
+    def last(self) -> Checkpoint | None:
+        return self.found
+
+    def say(self, what: str) -> None:
+        pass
+
+
+def _fitted(
+    kind: type[Any], data: ToyData, options: Mapping[str, Any], keep: Checkpoints | None = None
+) -> Any:
     model = build(kind, data.schema, options, seed=0)
-    fit(model, data.split("train"), data.split("val"), BUDGET, data.schema, seed=0)
+    fit(model, data.split("train"), data.split("val"), BUDGET, data.schema, seed=0, keep=keep)
     return model
 
 
-def _same_weights(first: Any, second: Any) -> Iterator[str]:
-    if hasattr(first, "state_dict"):
-        a, b = first.state_dict(), second.state_dict()
-        apart = [key for key in a if not torch.equal(a[key], b[key])]
-        if apart:
-            yield f"the same seed gives different weights ({', '.join(apart[:3])}): use torch's random functions only"
+def _in_parts(kind: type[Any], data: ToyData, options: Mapping[str, Any]) -> Any:
+    keep = _Memory()
+    with contextlib.suppress(_KilledError):
+        _fitted(kind, data, options, keep)
+    return _fitted(kind, data, options, keep)
+
+
+def _apart(first: Any, second: Any) -> str:
+    """Return the first names under which the weights of two models differ."""
+    a, b = (model.state_dict() if hasattr(model, "state_dict") else {} for model in (first, second))
+    return ", ".join([key for key in a if not torch.equal(a[key], b[key])][:3])
 
 
 def _learns(model: Any, schema: Schema, x: Tensor) -> Iterator[str]:

@@ -137,6 +137,30 @@ def test_randomness_of_its_own_is_told():
     assert "the same seed gives different weights" in faults(check_model, Own)
 
 
+def test_what_is_remembered_from_step_to_step_outside_the_state_is_told():
+    class Forgets(Model):
+        held = torch.zeros(())
+
+        def loss(self, x):
+            self.held = self.held + 1  # neither a buffer nor a number
+            return super().loss(x) * self.held
+
+    class Counts(Model):
+        def __init__(self, schema):
+            super().__init__(schema)
+            self.steps = 0
+
+        def loss(self, x):
+            self.steps += 1
+            return super().loss(x) * self.steps
+
+    told = faults(check_model, Forgets)
+    assert (
+        "a fit that is killed, and goes on from its checkpoint, comes to other weights (mean.weight" in told
+    )
+    check_model(Counts)
+
+
 def test_something_learned_outside_the_state_is_told():
     class Forgetful(Model):
         def __init__(self, schema):
