@@ -134,7 +134,7 @@ class Checkpoints:
 
     def say(self, what: str) -> None:
         """Tell what became of the file, into the log of the cell."""
-        print(f"{self.path}: {what}")  # noqa: T201
+        print(f"{self.path}: {what}", flush=True)  # noqa: T201
 
 
 def _read(path: Path) -> tuple[_Told, dict[str, dict[str, Tensor]]]:

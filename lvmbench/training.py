@@ -80,9 +80,9 @@ def fit(
     ``on_progress`` hears of steps done and steps in all. Networks compute in ``precision``
     meanwhile. The model is left on the device, in evaluation mode.
 
-    With ``keep`` a descent writes checkpoints, and goes on from the last that its like left, to the same numbers:
-    what a model remembers from step to step belongs into its ``state_dict``, or is a number or a word; milestones
-    that were passed are called anew, before all of it is put back.
+    With ``keep`` a descent writes checkpoints, and goes on from the last to the same numbers as undisturbed. For that
+    all that a model remembers from step to step is in its ``state_dict``, or a number or a word among its
+    attributes; milestones that were passed are called anew, before all of it is put back.
 
     Raises:
         Misfit: if the last checkpoint does not fit the model, which is of no use then.
