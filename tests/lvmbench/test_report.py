@@ -435,7 +435,9 @@ def test_a_reason_that_many_attributes_share_is_one_line(keep, catalog):
     assert "n/a: vae: auroc (9 attributes): the judge cannot tell it" in text
 
 
-def test_a_model_trained_in_two_precisions_stands_there_twice_and_an_old_one_of_another_not_at_all(keep, catalog):
+def test_a_model_trained_in_two_precisions_stands_there_twice_and_an_old_one_of_another_not_at_all(
+    keep, catalog
+):
     exact, fast, old = (record(scores=[score(value=v)]) for v in (0.6, 0.7, 0.8))
     fast.cell["precision"] = "bfloat16"
     old.cell["model_source"] = "before"
