@@ -9,9 +9,14 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
 from lvmbench.protocols import HasLogWeights, HasWeigher
+
+VALUES = 2**20  # of pixels that a core decodes at once: fewer cost a call each, more only memory
+GPU_VALUES = 2**28
+GPU_ROWS = 2**16
+COPIES = 16  # of a picture that its decoder's layers may take up together
 
 
 class Latent(Protocol):
@@ -49,6 +54,17 @@ def draw(q: Distribution, k: int) -> Tensor:
     return q.rsample((k,)) if q.has_rsample else q.sample((k,))
 
 
+def log_density(p: Distribution, z: Tensor) -> Tensor:
+    """Return log p(z) in nats, of independent Gaussians in half the passes that torch takes: [..., D] -> [...]."""
+    if type(p) is not Independent or type(p.base_dist) is not Normal or len(p.event_shape) != 1:
+        return p.log_prob(z)
+    mean, scale = p.base_dist.loc, p.base_dist.scale
+    # log N = -|(z - mu) / s|² / 2 - sum_d log s_d - D log sqrt(2 pi); what needs no z is not done for each draw
+    apart = (z - mean) * scale.reciprocal()
+    constant = scale.log().sum(-1) + 0.5 * math.log(2 * math.pi) * z.shape[-1]
+    return -0.5 * apart.square().sum(-1) - constant
+
+
 def weigher(model: Latent | HasWeigher, x: Tensor) -> Callable[[int], Weights]:
     """Return a function from k to the terms of log w of k draws, in nats: [B, C, H, W] -> (k -> [K, B] each).
 
@@ -60,7 +76,7 @@ def weigher(model: Latent | HasWeigher, x: Tensor) -> Callable[[int], Weights]:
 
     def weigh(k: int) -> Weights:
         z = draw(q, k)
-        return Weights(model.decode(z).log_prob(x), p.log_prob(z), q.log_prob(z))
+        return Weights(model.decode(z).log_prob(x), log_density(p, z), log_density(q, z))
 
     return weigh
 
@@ -102,14 +118,16 @@ class Bounds:
 
 
 @torch.no_grad()
-def bounds(model: Latent | HasWeigher | HasLogWeights, x: Tensor, k: int, max_decoded: int = 1024) -> Bounds:
+def bounds(
+    model: Latent | HasWeigher | HasLogWeights, x: Tensor, k: int, max_decoded: int | None = None
+) -> Bounds:
     """Return the bounds of each picture from the same k draws: [B, C, H, W] -> [B] each, in nats.
 
-    x is encoded once; draws are decoded ``max_decoded`` pictures at a time and only sums are kept, so that
-    memory does not grow with k.
+    x is encoded once; draws are decoded ``max_decoded`` pictures at a time, as many as suit the device where None,
+    and only sums are kept, so that memory does not grow with k.
     """
     nan = torch.full((len(x),), math.nan, device=x.device)
-    chunk = max(1, max_decoded // len(x))
+    chunk = max(1, (max_decoded or decoded_at_once(x)) // len(x))
     weigh = None if isinstance(model, HasLogWeights) else weigher(model, x)
     total, rate, distortion = (torch.zeros(len(x), device=x.device, dtype=torch.float64) for _ in range(3))
     log_sum = torch.full_like(total, -math.inf)
@@ -126,3 +144,20 @@ def bounds(model: Latent | HasWeigher | HasLogWeights, x: Tensor, k: int, max_de
         log_sum = torch.logaddexp(log_sum, log_w.double().logsumexp(0))
     parts = (nan, nan) if weigh is None else ((rate / k).float(), (distortion / k).float())
     return Bounds((total / k).float(), (log_sum - math.log(k)).float(), *parts)
+
+
+def decoded_at_once(x: Tensor) -> int:
+    """Return how many pictures of this size keep a device busy, and leave room in its memory: [B, C, H, W]."""
+    dims = x.shape[1:].numel()
+    if x.device.type != "cuda":
+        return max(1, VALUES // dims)
+    rows, room = min(GPU_ROWS, GPU_VALUES // dims), _free(x.device) // (COPIES * dims * x.element_size())
+    while rows > max(1, room):  # in halves: what another process takes seldom moves a draw
+        rows //= 2
+    return max(1, rows)
+
+
+def _free(device: torch.device) -> int:
+    """Return the bytes of a GPU that can be had, with those that torch holds back for itself."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -1,11 +1,13 @@
 import math
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
+from torch.distributions import Independent, Laplace, MultivariateNormal, Normal, kl_divergence
 
 from lvmbench import bounds, elbo, iwae_bound, log_weights, rate_distortion
+from lvmbench.objectives import VALUES, decoded_at_once, log_density
 
 D, PIXELS = 2, 6
 
@@ -163,3 +165,50 @@ def test_a_model_with_weights_of_its_own_has_bounds_without_their_parts():
 
 def test_a_bound_keeps_no_gradient():
     assert not bounds(LinearGaussian(), pictures(2).requires_grad_(), 2).elbo.requires_grad
+
+
+@pytest.mark.parametrize("max_decoded", [None, 1, 40])
+def test_pictures_are_encoded_once_however_many_draws_are_asked_for(max_decoded):
+    model, x, encoded = LinearGaussian(), pictures(3), []
+    posterior = model.posterior
+    model.posterior = lambda x: encoded.append(len(x)) or posterior(x)
+    bounds(model, x, 100, max_decoded)
+    assert encoded == [3]
+
+
+def test_unless_told_otherwise_a_core_decodes_a_million_pixel_values_at_once():
+    model, x = LinearGaussian(), pictures(4)
+    model.decoded.clear()
+    bounds(model, x, 100_000)
+    assert max(model.decoded) == VALUES // PIXELS // 4 * 4
+    assert sum(model.decoded) == 400_000
+    assert decoded_at_once(torch.empty(1, 3, 2_000, 2_000)) == 1
+
+
+@pytest.mark.parametrize(("rows", "free"), [(2**16, 2**40), (2**15, 2**15 * 64 * 784), (1, 1)])
+def test_a_gpu_decodes_as_many_pictures_as_its_free_memory_holds(monkeypatch, rows, free):
+    monkeypatch.setattr("lvmbench.objectives._free", lambda device: free)
+    x = SimpleNamespace(shape=torch.Size((9, 1, 28, 28)), device=torch.device("cuda"), element_size=lambda: 4)
+    assert decoded_at_once(x) == rows
+
+
+def test_the_log_density_of_gaussians_is_that_of_torch_and_so_is_its_gradient():
+    z, mean = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((5, 3, 4), (3, 4)))
+    scale = (torch.rand(3, 4, dtype=torch.float64) + 0.1).requires_grad_()
+    q = Independent(Normal(mean, scale), 1)
+    ours, theirs = log_density(q, z), q.log_prob(z)
+    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+    weight = torch.randn(5, 3, dtype=torch.float64)
+    slopes = [torch.autograd.grad(of, (z, mean, scale), weight) for of in (ours, theirs)]
+    for own, reference in zip(*slopes, strict=True):
+        torch.testing.assert_close(own, reference, atol=1e-11, rtol=0)
+
+
+def test_the_log_density_of_what_is_no_vector_of_gaussians_is_its_own():
+    z = torch.rand(2, 3, 4)
+    for p in (
+        Independent(Normal(0.0, torch.ones(3, 4)), 2),
+        Normal(0.0, 2.0),
+        Independent(Laplace(z, 1.0), 1),
+    ):
+        assert torch.equal(log_density(p, z), p.log_prob(z))
