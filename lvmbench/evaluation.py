@@ -51,6 +51,7 @@ class Evaluation:
         self._codes = dict(codes or {})
         self._judge = judge
         self._shared: dict[tuple[Any, ...], Any] = {}
+        self._recent: dict[Callable[..., Any], tuple[Any, Any]] = {}
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -161,10 +162,21 @@ class Evaluation:
         """
         key = (compute, *sorted(options.items()))
         if key not in self._shared:
-            name = f"{compute.__module__}.{compute.__qualname__}"
-            with self._noise(name):
-                self._shared[key] = compute(self, **options)
+            self._shared[key] = self.fresh(compute, **options)
         return self._shared[key]  # type: ignore[no-any-return]
+
+    def recent(self, compute: Callable[..., T], **options: Any) -> T:
+        """Return ``compute(self, **options)`` as ``shared`` does, but keep only the latest: for what is large."""
+        key = tuple(sorted(options.items()))
+        if self._recent.get(compute, (None,))[0] != key:
+            self._recent.pop(compute, None)  # before the next one is made
+            self._recent[compute] = (key, self.fresh(compute, **options))
+        return self._recent[compute][1]  # type: ignore[no-any-return]
+
+    def fresh(self, compute: Callable[..., T], **options: Any) -> T:
+        """Return ``compute(self, **options)`` with the random numbers of ``shared``, and keep nothing."""
+        with self._noise(f"{compute.__module__}.{compute.__qualname__}"):
+            return compute(self, **options)
 
 
 def _verdict(ev: Evaluation) -> Any:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from lvmbench import Estimate, Evaluation, LvmbenchError, NotApplicable, metric
-from lvmbench_metrics.codes import alive, finite_codes
+from lvmbench_metrics.codes import alive, finite_codes, single_codes
 from lvmbench_metrics.influence import moved
 
 CELLS = 2**19  # densities of one dimension in memory at one time
@@ -100,7 +100,7 @@ def gaussian_tc(ev: Evaluation, *, view: str = "z") -> Estimate:
 
     Dimensions that never change in training are left out. D independent dimensions score D (D - 1) / 4N, not 0.
     """
-    varies = alive(finite_codes(ev, "train", view))
+    varies = alive(single_codes(ev, "train", view))
     z = finite_codes(ev, "test", view)[:, varies]
     if not varies.any():
         raise NotApplicable("no dimension of the code ever changes")

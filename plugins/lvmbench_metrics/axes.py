@@ -14,7 +14,7 @@ from torch.nn.functional import one_hot
 from lvmbench import Estimate, Evaluation, NotApplicable, metric
 from lvmbench_metrics import probes
 from lvmbench_metrics.auroc import auroc_matrix, placements
-from lvmbench_metrics.codes import alive, class_labels, finite_codes, told_apart
+from lvmbench_metrics.codes import alive, class_labels, finite_codes, single_codes, told_apart
 from lvmbench_metrics.influence import moved
 from lvmbench_metrics.information import entropy, indicators, mutual
 
@@ -102,7 +102,7 @@ def explicitness(ev: Evaluation, *, view: str = "z") -> Estimate:
 
 def _codes(ev: Evaluation, view: str) -> Tensor:
     """Return the test codes, a dimension that never changes in training set to 0: [N, D]."""
-    return torch.where(alive(finite_codes(ev, "train", view)), finite_codes(ev, "test", view), 0)
+    return torch.where(alive(single_codes(ev, "train", view)), finite_codes(ev, "test", view), 0)
 
 
 def _unseparable(ev: Evaluation) -> Iterator[tuple[str, NotApplicable]]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lvmbench import Attribute, Estimate, Evaluation, NotApplicable, metric
 from lvmbench_metrics.agreement import Agreement, Contributions
-from lvmbench_metrics.codes import SplitName, class_labels, finite_codes, weights_of, with_classes
+from lvmbench_metrics.codes import SplitName, class_labels, single_codes, weights_of, with_classes
 from lvmbench_metrics.kmeans import assign, kmeans
 
 SEEDS = 10
@@ -132,12 +132,12 @@ def _clusters(ev: Evaluation, k: int, view: str) -> Tensor:
 def assigned(ev: Evaluation, split: SplitName, k: int, view: str) -> Tensor:
     """Return the clusters of the rows of a split, from centres learned on training rows: [S, N]."""
     centre, centres = ev.shared(learned, k=k, view=view)
-    return assign(finite_codes(ev, split, view).float() - centre, centres)
+    return assign(single_codes(ev, split, view) - centre, centres)
 
 
 def learned(ev: Evaluation, k: int, view: str) -> tuple[Tensor, Tensor]:
     """Return the mean of the training codes, and the centres of their clusters about it: [D], [S, K, D]."""
-    train = finite_codes(ev, "train", view).float()
+    train = single_codes(ev, "train", view)
     if k > len(train):
         raise NotApplicable(f"{k} clusters of {len(train)} training rows")
     centre = train.mean(0)

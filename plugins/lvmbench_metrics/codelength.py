@@ -35,7 +35,7 @@ def codelength(ev: Evaluation, *, view: str = "z") -> Scores:
     rows), the first under equal chances. A probe p of n labels codes with (n p + 1) / (n + C), so that a class
     not met before has a finite length.
     """
-    x = ev.shared(features, view=view)
+    x = features(ev, view)
     order = ev.shared(_order)
     return read(ev, lambda group: _of_group(x, group, order))
 

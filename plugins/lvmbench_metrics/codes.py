@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lvmbench import Attribute, Evaluation, LvmbenchError, NotApplicable
+from lvmbench_metrics.blocks import mean_of, spread_of
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -21,6 +22,15 @@ def finite_codes(ev: Evaluation, split: SplitName, view: str) -> Tensor:
         LvmbenchError: if any code is not finite.
     """
     return require_finite(ev.codes(split, view), split, view).double()
+
+
+def single_codes(ev: Evaluation, split: SplitName, view: str) -> Tensor:
+    """Return the codes of a split in single precision, as most models give them: they are not copied then. [N, D].
+
+    Raises:
+        LvmbenchError: if any code is not finite.
+    """
+    return require_finite(ev.codes(split, view), split, view).float()
 
 
 def require_finite(z: Tensor, split: SplitName, view: str) -> Tensor:
@@ -37,7 +47,13 @@ def require_finite(z: Tensor, split: SplitName, view: str) -> Tensor:
 
 def alive(z: Tensor) -> Tensor:
     """Return which dimensions vary by more than rounding: [N, D] -> bool [D]."""
-    return z.std(0, correction=0) > RESOLUTION * z.square().mean(0).sqrt()
+    mean = mean_of(z)
+    return varies(mean, spread_of(z, mean))
+
+
+def varies(mean: Tensor, spread: Tensor) -> Tensor:
+    """Return which dimensions of this mean and spread vary by more than rounding: [D] twice -> bool [D]."""
+    return spread > RESOLUTION * torch.hypot(mean, spread)
 
 
 def class_labels(ev: Evaluation, split: SplitName) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from lvmbench import Attribute, Estimate, Evaluation, NotApplicable, metric
-from lvmbench_metrics.codes import SplitName, class_labels, class_name, columns, finite_codes
+from lvmbench_metrics.codes import SplitName, class_labels, class_name, columns, finite_codes, single_codes
 from lvmbench_metrics.kmeans import kmeans
 from lvmbench_metrics.mixtures import Mixtures, Space, fit, start
 
@@ -171,7 +171,7 @@ def densities(ev: Evaluation) -> Densities:
 
     One kind is the density of all codes, whatever the value: it is chosen where the values are not told apart.
     """
-    train, val = decoded_codes(ev, "train"), decoded_codes(ev, "val")
+    train, val = single_codes(ev, "train", ev.latent), decoded_codes(ev, "val")
     labels, on_val = class_labels(ev, "train"), class_labels(ev, "val")
     # the first rows of any value are then some at random: a file may be sorted by class
     order = torch.randperm(len(train), generator=ev.generator("densities/rows")).to(train.device)
@@ -239,18 +239,17 @@ def _best(joints: Sequence[Tensor], prior: Tensor, right: Tensor) -> tuple[int, 
 def _learner(train: Tensor, generator: torch.Generator) -> Learner:
     """Return what learns densities of some training rows, of all kinds that suit the codes: [N, D]."""
     if symbols := symbols_of(train):
-        return lambda rows: [[_symbols(train[of], symbols) for of in rows]]
-    space = Space.of(train[:ROWS])
+        return lambda rows: [[_symbols(train[of].double(), symbols) for of in rows]]
+    space = Space.of(train[:ROWS].double())
     if not len(space.spread):
         raise NotApplicable("the codes of all training rows are the same")
-    u = space.into(train)
-    some = u[:ROWS]
+    some = space.into(train[:ROWS])
     centres = kmeans(some.float(), COMPONENTS, 1, generator).centres.double()
     # from one start, so that two values which differ in nothing have one density
     begun = fit(some[None], some.new_ones(1, len(some)), start(centres))
 
     def learn(rows: list[Tensor]) -> list[list[Density]]:
-        padded, known = _padded([u[of[:ROWS]] for of in rows])
+        padded, known = _padded([space.into(train[of[:ROWS]]) for of in rows])
         return [*_gaussians(space, padded, known), _mixtures(space, padded, known, begun)]
 
     return learn

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from lvmbench import Attribute, Estimate, Evaluation, NotApplicable, metric
-from lvmbench_metrics.codes import alive, class_labels, finite_codes
+from lvmbench_metrics.codes import alive, class_labels, finite_codes, single_codes
 from lvmbench_metrics.influence import moved
 from lvmbench_metrics.information import Information, best_two, digitise, quantile_edges, width_edges
 
 BINS = 20
+DIMS = 32  # sorted at one time
 NUMBER_BINS = 10
 
 Scores = dict[str, Estimate | NotApplicable]
@@ -159,8 +160,9 @@ def _informed(ev: Evaluation, edges: str, view: str) -> Informed:
 
 def _binned(ev: Evaluation, edges: str, view: str) -> Tensor:
     """Return the bins of the test codes, by edges laid out on the training codes: [N, D]."""
-    train, test = finite_codes(ev, "train", view), finite_codes(ev, "test", view)
-    laid = (quantile_edges if edges == "quantile" else width_edges)(train, BINS)
+    train, test = single_codes(ev, "train", view), finite_codes(ev, "test", view)
+    lay = quantile_edges if edges == "quantile" else width_edges
+    laid = torch.cat([lay(part.double(), BINS) for part in train.split(DIMS, dim=1)])
     return torch.where(alive(train), digitise(test, laid), 0)
 
 

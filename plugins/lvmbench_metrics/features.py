@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lvmbench import Evaluation
-from lvmbench_metrics.codes import SplitName, alive, finite_codes
-from lvmbench_metrics.views import codes_of
+from lvmbench_metrics.blocks import gram, times
+from lvmbench_metrics.views import Codes, codes_of, narrow
 
 
 @dataclass(frozen=True)
 class Features:
-    """Codes of the three splits with a last column of ones: [N, D + 1] each."""
+    """Codes of the three splits with a last column of ones: float32 [N, D + 1] each."""
 
     train: Tensor
     val: Tensor
@@ -24,15 +24,13 @@ class Features:
 
 def standardised(ev: Evaluation, view: str) -> Features:
     """Return codes of mean 0 and spread 1 over training rows, dimensions that never vary set to 0."""
-    train = finite_codes(ev, "train", view)
-    mean, spread, varies = train.mean(0), train.std(0, correction=0), alive(train)
-    scale = torch.where(varies, 1 / spread.where(varies, spread.new_ones(())), 0)
+    codes = narrow(ev, view)
+    scale = _scale(codes)
 
-    def scaled(split: SplitName) -> Tensor:
-        z = train if split == "train" else finite_codes(ev, split, view)
-        return pad((z - mean) * scale, (0, 1), value=1.0)
+    def scaled(z: Tensor) -> Tensor:
+        return pad(z * scale.float(), (0, 1), value=1.0)
 
-    return Features(scaled("train"), scaled("val"), scaled("test"))
+    return Features(scaled(codes.train), scaled(codes.val), scaled(codes.test))
 
 
 def features(ev: Evaluation, view: str) -> Features:
@@ -40,8 +38,19 @@ def features(ev: Evaluation, view: str) -> Features:
 
     A rotation changes neither an L2-penalised fit nor its scores, but lets first-order methods run fast.
     """
+    return ev.recent(_features, view=ev.latent if view == "z" else view)
+
+
+def _features(ev: Evaluation, view: str) -> Features:
     codes = codes_of(ev, view)
-    scale = torch.where(codes.spread > 0, 1 / codes.spread, 0)
-    standard = codes.train * scale
-    turn = scale[:, None] * torch.linalg.eigh(standard.T @ standard).eigenvectors
-    return Features(*(pad(z @ turn, (0, 1), value=1.0) for z in (codes.train, codes.val, codes.test)))
+    scale = _scale(codes)
+    turn = scale[:, None] * torch.linalg.eigh(scale[:, None] * gram(codes.train) * scale).eigenvectors
+    turn = pad(turn, (0, 1))  # room for the ones
+    turned = [times(z, turn) for z in (codes.train, codes.val, codes.test)]
+    for z in turned:
+        z[:, -1] = 1
+    return Features(*turned)
+
+
+def _scale(codes: Codes) -> Tensor:
+    return torch.where(codes.spread > 0, 1 / codes.spread, 0)

@@ -37,7 +37,7 @@ def auroc_100(ev: Evaluation, *, labels: Count = 100, draws: Count = 20, view: s
 
     A draw that holds one class only knows nothing and scores 1/2.
     """
-    x = ev.shared(features, view=view)
+    x = features(ev, view)
     return read(ev, lambda group: _of_group(ev, x, group, labels, draws))
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from lvmbench_metrics.blocks import blocks
 
 
 @dataclass(frozen=True)
@@ -71,15 +74,28 @@ def _relative(x: Tensor, centres: Tensor) -> Tensor:
 
 def assign(x: Tensor, centres: Tensor) -> Tensor:
     """Return the nearest centre of every point: [N, D], [S, K, D] -> [S, N]."""
-    return _relative(x, centres).argmin(2).T
+    return torch.cat([_nearest(x[rows], centres) for rows in _blocks(x, centres)]).T
+
+
+def _nearest(x: Tensor, centres: Tensor) -> Tensor:
+    return _relative(x, centres).argmin(2)
+
+
+def _blocks(x: Tensor, centres: Tensor) -> Iterator[slice]:
+    return blocks(x, 2 * centres.shape[:2].numel())
 
 
 def step(x: Tensor, centres: Tensor) -> Tensor:
     """Return the means of the points nearest to each centre (one Lloyd iteration): -> [S, K, D]."""
-    nearest = assign(x, centres).T[:, :, None]
-    members = x.new_zeros(len(x), *centres.shape[:2]).scatter_(2, nearest, 1.0).flatten(1)
-    size = members.sum(0)
-    means = (members.T @ x / size.clamp(min=1)[:, None]).view_as(centres)
+    flat = centres.flatten(0, 1)
+    total, size = torch.zeros_like(flat), torch.zeros_like(flat[:, 0])
+    for rows in _blocks(x, centres):
+        part = x[rows]
+        nearest = _nearest(part, centres)[:, :, None]
+        members = part.new_zeros(len(part), *centres.shape[:2]).scatter_(2, nearest, 1.0).flatten(1)
+        total.addmm_(members.T, part)
+        size += members.sum(0)
+    means = (total / size.clamp(min=1)[:, None]).view_as(centres)
     empty = (size == 0).view(centres.shape[:2])
     if empty.any():
         _refill(x, means, empty)

@@ -9,32 +9,43 @@ import torch
 from torch import Tensor
 
 Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
+Problems = Callable[[Tensor], Objective]
 MEMORY = 10
 SUFFICIENT = 1e-4  # Armijo's share of the promised decrease
 
 
-def minimise(objective: Objective, start: Tensor, *, tolerance: float, iterations: int = 300) -> Tensor:
+def minimise(
+    problems: Problems, start: Tensor, *, tolerance: float, iterations: int = 300, noise: float = 1e-13
+) -> Tensor:
     """Return the minima of T smooth convex functions: [T, P] -> [T, P].
 
-    Nocedal & Wright 2006, algorithm 7.5. ``objective`` gives values [T] and gradients [T, P]; variables
-    should be scaled so that curvatures are at most about 1. A problem rests once its gradient is shorter than
-    ``tolerance``.
+    Nocedal & Wright 2006, algorithm 7.5. ``problems`` takes the places of R of them, and gives what tells their
+    values [R] and gradients [R, P]; values are known to within ``noise``, a share of them. Variables should be scaled
+    so that curvatures are at most about 1. A problem is done once its gradient is shorter than ``tolerance``, and is
+    not asked again.
     """
-    x = start
+    found, running, x = start.clone(), torch.arange(len(start), device=start.device), start
+    objective = problems(running)
     value, gradient = objective(x)
     memory: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=MEMORY)
     for _ in range(iterations):
-        resting = gradient.norm(dim=1) < tolerance
-        if resting.all():
+        on = ~(gradient.norm(dim=1) < tolerance)
+        if not on.all():
+            found[running] = x
+            running, x, value, gradient = (of[on] for of in (running, x, value, gradient))
+            memory = deque(((s[on], y[on], rho[on]) for s, y, rho in memory), maxlen=MEMORY)
+            objective = problems(running)
+        if not len(running):
             break
-        direction = torch.where(resting[:, None], 0, -_times_inverse_hessian(gradient, memory))
-        moved, value, new_gradient = _descend(objective, x, value, gradient, direction)
+        direction = -_times_inverse_hessian(gradient, memory)
+        moved, value, new_gradient = _descend(objective, x, value, gradient, direction, noise)
         s, y = moved - x, new_gradient - gradient
         curvature = (s * y).sum(1, keepdim=True)
-        trusted = curvature > 1e-14 * y.square().sum(1, keepdim=True)  # noise, once a problem rests
+        trusted = curvature > 1e-14 * y.square().sum(1, keepdim=True)  # else it is noise
         memory.append((s, y, torch.where(trusted, 1 / curvature.clamp(min=1e-300), 0)))
         x, gradient = moved, new_gradient
-    return x
+    found[running] = x
+    return found
 
 
 def _times_inverse_hessian(gradient: Tensor, memory: deque[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
@@ -53,7 +64,7 @@ def _times_inverse_hessian(gradient: Tensor, memory: deque[tuple[Tensor, Tensor,
 
 
 def _descend(
-    objective: Objective, x: Tensor, value: Tensor, gradient: Tensor, direction: Tensor
+    objective: Objective, x: Tensor, value: Tensor, gradient: Tensor, direction: Tensor, noise: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Halve each problem's step until its value falls enough; one that cannot fall stays where it is."""
     slope = (gradient * direction).sum(1)
@@ -61,8 +72,8 @@ def _descend(
     for _ in range(30):
         moved = x + size[:, None] * direction
         new_value, new_gradient = objective(moved)
-        noise = 1e-13 * value.abs()  # near the minimum, values no longer tell
-        enough = new_value <= value + SUFFICIENT * size * slope + noise
+        # near the minimum, values no longer tell
+        enough = new_value <= value + SUFFICIENT * size * slope + noise * value.abs()
         if enough.all():
             return moved, new_value, new_gradient
         size = torch.where(enough, size, size / 2)

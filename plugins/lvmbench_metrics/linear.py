@@ -41,7 +41,7 @@ def linear_probes(ev: Evaluation, view: str) -> Probes:
 
 
 def _probes(ev: Evaluation, view: str) -> Probes:
-    return read(ev, lambda group: _fit(ev.shared(features, view=view), group))
+    return read(ev, lambda group: _fit(features(ev, view), group))
 
 
 def _fit(x: Features, group: Group) -> dict[str, Probe]:

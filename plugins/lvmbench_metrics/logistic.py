@@ -8,14 +8,24 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from lvmbench_metrics.lbfgs import minimise
+from lvmbench_metrics.blocks import blocks
+from lvmbench_metrics.lbfgs import Objective, minimise
+
+NOISE = {torch.float32: 1e-8, torch.float64: 1e-13}  # of a mean loss, by the precision of the codes
 
 
 def logits(x: Tensor, weights: Tensor) -> Tensor:
     """Return the scores of every task: [N, D + 1] or each its own [T, N, D + 1], [T, D + 1, O] -> [N, T, O].
 
-    O is 1 for two classes (the log-odds of the second), else the number of classes.
+    O is 1 for two classes (the log-odds of the second), else the number of classes. Scores are as precise as weights.
     """
+    if x.dim() == 3:
+        return _scores(x.to(weights), weights)
+    columns = weights[:, 0].numel()
+    return torch.cat([_scores(x[rows].to(weights), weights) for rows in blocks(x, columns)])
+
+
+def _scores(x: Tensor, weights: Tensor) -> Tensor:
     if x.dim() == 3:
         return (x @ weights).transpose(0, 1)
     tasks, inputs, outputs = weights.shape
@@ -27,7 +37,7 @@ def pulled_back(x: Tensor, errors: Tensor) -> Tensor:
     if x.dim() == 3:
         return x.transpose(1, 2) @ errors.transpose(0, 1)
     _, tasks, outputs = errors.shape
-    return (x.T @ errors.flatten(1)).view(-1, tasks, outputs).transpose(0, 1)
+    return (errors.flatten(1).T @ x).view(tasks, outputs, -1).transpose(1, 2)
 
 
 def losses(scores: Tensor, labels: Tensor) -> Tensor:
@@ -51,32 +61,72 @@ def fit(
     rows of their own, [T, N, D + 1], and then one strength.
     """
     tasks, outputs = labels.shape[1], 1 if classes == 2 else classes
-    counted = labels >= 0
-    n = counted.sum(0).clamp(min=1).to(x).repeat(len(strengths))[:, None]
+    n = (labels >= 0).sum(0).clamp(min=1).double().repeat(len(strengths))[:, None]
     # each strength is one more problem: wide GEMMs, few of them
-    penalty = 1 / (x.new_tensor(strengths).repeat_interleave(tasks)[:, None] * n) * x.new_ones(x.shape[-1])
+    strength = n.new_tensor(strengths).repeat_interleave(tasks)[:, None]
+    penalty = (1 / (strength * n)).repeat(1, x.shape[-1])
     penalty[:, -1] = 0
     # an upper bound (Böhning 1992)
-    curvature = x.square().mean(-2) * (0.25 if outputs == 1 else 0.5) + penalty
+    curvature = _mean_squares(x) * (0.25 if outputs == 1 else 0.5) + penalty
     scale = curvature.clamp(min=1e-12).rsqrt()[:, :, None]
     # of the loss, what is linear in the scores needs a look at the rows only once
-    told = pulled_back(x, _targets(labels, classes).to(x)).repeat(len(strengths), 1, 1) / n[:, :, None]
-    mask = None if counted.all() else counted.to(x).repeat(1, len(strengths))
-    shape = (len(n), x.shape[-1], outputs)
+    told = _told(x, labels, classes).repeat(len(strengths), 1, 1) / n[:, :, None]
 
-    def objective(flat: Tensor) -> tuple[Tensor, Tensor]:
-        w = flat.view(shape) * scale
-        total, share = _partition(logits(x, w))
+    def problems(which: Tensor) -> Objective:
+        task = which % tasks
+        asked = labels[:, task]
+        mask = None if (asked >= 0).all() else asked >= 0
+        rows = x[task] if x.dim() == 3 else x
+        own = [of[which] for of in (scale, penalty[:, :, None], told, n)]
+
+        def objective(flat: Tensor) -> tuple[Tensor, Tensor]:
+            scale, penalty, told, n = own
+            # rounded once, so that what is linear in the scores is of the same weights as what is not
+            w = (flat.view(scale.shape[0], -1, outputs) * scale).to(x).double()
+            total, slope = _total(rows, w, mask)
+            pull = penalty * w
+            value = total / n[:, 0] + ((pull / 2 - told) * w).sum((1, 2))
+            return value, ((slope / n[:, :, None] - told + pull) * scale).flatten(1)
+
+        return objective
+
+    start = _prior(labels, classes, x.shape[-1]).repeat(len(strengths), 1, 1) / scale
+    noise = NOISE[x.dtype]
+    found = minimise(problems, start.flatten(1), tolerance=tolerance, noise=noise).view_as(start) * scale
+    return found.view(len(strengths), tasks, *found.shape[1:])
+
+
+def _mean_squares(x: Tensor) -> Tensor:
+    """Return the mean square of each column: [..., N, D + 1] -> float64 [..., D + 1]."""
+    length: Tensor = torch.linalg.vector_norm(x, dim=-2, dtype=torch.float64)
+    return length.square() / x.shape[-2]
+
+
+def _told(x: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return the sum of each task's rows by what their scores are of: -> float64 [T, D + 1, O]."""
+    if x.dim() == 3:
+        return pulled_back(x, _targets(labels, classes).to(x)).double()
+    parts = [
+        pulled_back(x[rows], _targets(labels[rows], classes).to(x)).double()
+        for rows in blocks(x, labels.shape[1] * classes)
+    ]
+    return torch.stack(parts).sum(0)
+
+
+def _total(x: Tensor, weights: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the sum over rows of the log of the sum over classes, and its slope: -> float64 [P], [P, D + 1, O].
+
+    A block of rows is read twice while it is in the cache; ``mask`` [N, P] says which rows count.
+    """
+    w, total, slope = weights.to(x), weights.new_zeros(len(weights)), torch.zeros_like(weights)
+    for rows in [slice(None)] if x.dim() == 3 else blocks(x, 2 * weights[:, 0].numel()):
+        part = x if x.dim() == 3 else x[rows]
+        partition, share = _partition(_scores(part, w))
         if mask is not None:
-            total, share = total * mask, share * mask[:, :, None]
-        pull = penalty[:, :, None] * w
-        gradient = pulled_back(x, share) / n[:, :, None] - told + pull
-        value = total.sum(0) / n[:, 0] + ((pull / 2 - told) * w).sum((1, 2))
-        return value, (gradient * scale).flatten(1)
-
-    start = _prior(labels, x, classes).repeat(len(strengths), 1, 1) / scale
-    found = minimise(objective, start.flatten(1), tolerance=tolerance).view(shape) * scale
-    return found.view(len(strengths), tasks, *shape[1:])
+            partition, share = partition * mask[rows], share * mask[rows, :, None]
+        total += partition.sum(0, dtype=torch.float64)
+        slope += pulled_back(part, share)
+    return total, slope
 
 
 def _targets(labels: Tensor, classes: int) -> Tensor:
@@ -93,10 +143,10 @@ def _partition(scores: Tensor) -> tuple[Tensor, Tensor]:
     return total, (scores - total[:, :, None]).exp()
 
 
-def _prior(labels: Tensor, x: Tensor, classes: int) -> Tensor:
+def _prior(labels: Tensor, classes: int, inputs: int) -> Tensor:
     """Return weights that know only how common each class is: -> [T, D + 1, O]."""
-    share = torch.stack([(labels == c).sum(0) + 1.0 for c in range(classes)], dim=1).to(x).log()
+    share = torch.stack([(labels == c).sum(0) + 1.0 for c in range(classes)], dim=1).double().log()
     intercept = share[:, 1:] - share[:, :1] if classes == 2 else share - share.mean(1, keepdim=True)
-    weights = x.new_zeros(len(share), x.shape[-1], intercept.shape[1])
+    weights = share.new_zeros(len(share), inputs, intercept.shape[1])
     weights[:, -1] = intercept
     return weights

@@ -34,7 +34,7 @@ class Space:
 
     def into(self, z: Tensor) -> Tensor:
         """Return codes in this space: [N, D] -> [N, E]."""
-        return (z - self.mean) @ self.axes / self.spread
+        return (z.double() - self.mean) @ self.axes / self.spread
 
     def out(self, u: Tensor) -> Tensor:
         """Return the codes of points in this space: [N, E] -> [N, D]."""

@@ -56,9 +56,8 @@ def _beyond(a: Estimate, b: Estimate | NotApplicable) -> Estimate | NotApplicabl
 
 
 def _probes(ev: Evaluation, view: str) -> Probes:
-    x = ev.shared(features, view=view)
-    single = Features(x.train.float(), x.val.float(), x.test.float())
-    return read(ev, lambda group: _fit(single, group))
+    x = features(ev, view)
+    return read(ev, lambda group: _fit(x, group))
 
 
 class Networks(nn.Module):

@@ -13,7 +13,14 @@ from torch import Tensor
 
 from lvmbench import Attribute, Estimate, Evaluation, NotApplicable, holm, metric
 from lvmbench_metrics.clusters import assigned
-from lvmbench_metrics.codes import SplitName, class_labels, finite_codes, value_name, with_classes
+from lvmbench_metrics.codes import (
+    SplitName,
+    class_labels,
+    finite_codes,
+    single_codes,
+    value_name,
+    with_classes,
+)
 from lvmbench_metrics.enrichment import Enrichment, enrichment, first_of_each
 from lvmbench_metrics.kmeans import kmeans
 from lvmbench_metrics.mixtures import Mixtures, Space, fit, start
@@ -149,16 +156,16 @@ def _clusters(ev: Evaluation, split: SplitName, k: K, view: str) -> Tensor:
     if not isinstance(k, str):
         return assigned(ev, split, k, view)
     space, found = ev.shared(mixture, view=view)
-    chunks = space.into(finite_codes(ev, split, view)).split(4096)
-    return torch.cat([found.joint(u[None])[0].argmax(1) for u in chunks])[None]
+    chunks = single_codes(ev, split, view).split(4096)
+    return torch.cat([found.joint(space.into(z)[None])[0].argmax(1) for z in chunks])[None]
 
 
 def mixture(ev: Evaluation, view: str) -> tuple[Space, Mixtures]:
     """Return the Gaussian mixture of training codes whose number of components explains validation codes best."""
-    every = finite_codes(ev, "train", view)
+    every = single_codes(ev, "train", view)
     # at random, for a file may be sorted by class
     some = torch.randperm(len(every), generator=ev.generator(f"mixture/rows/{view}"))[:ROWS]
-    train = every[some.to(every.device)]
+    train = every[some.to(every.device)].double()
     space = Space.of(train)
     u, val = space.into(train), space.into(finite_codes(ev, "val", view))
     everyone = u.new_ones(1, len(u))

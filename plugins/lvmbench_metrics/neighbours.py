@@ -36,11 +36,11 @@ def knn_balanced_accuracy(ev: Evaluation, *, k: Annotated[int, Ge(1)] = 20, view
 
 
 def _probes(ev: Evaluation, k: int, view: str) -> Probes:
-    x = ev.shared(features, view=view)
-    train = x.train[:ROWS].float()
+    x = features(ev, view)
+    train = x.train[:ROWS]
     if k > len(train):
         raise NotApplicable(f"{k} neighbours among {len(train)} training rows")
-    val, test = (nearest(z.float(), train, k) for z in (x.val, x.test))
+    val, test = (nearest(z, train, k) for z in (x.val, x.test))
     return read(ev, lambda group: _said(val, test, group))
 
 

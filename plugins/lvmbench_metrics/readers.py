@@ -76,18 +76,19 @@ def logistic(ev: Evaluation, view: str) -> Readings:
     """
     found: Readings = {}
     targets = _targets(ev, found)
-    x = ev.shared(standardised, view=view)
+    x = standardised(ev, view)
+    val, test = x.val.double(), x.test.double()
     for number in (False, True):
         group = {name: target for name, target in targets.items() if target.is_number is number}
         if not group:
             continue
         y = torch.cat([t.columns(t.train) for t in group.values()], dim=1)
         y_val = torch.cat([t.columns(t.val) for t in group.values()], dim=1)
-        weights = _sparsest(x.train[:ROWS], y, x.val, y_val, logistic=not number)
+        weights = _sparsest(x.train[:ROWS], y, val, y_val, logistic=not number)
         sizes = [max(1, len(target.classes)) for target in group.values()]
         for (name, target), own in zip(group.items(), weights.split(sizes), strict=True):
             importance = own[:, :-1].abs().sum(0)
-            found[name] = Reading(_shares(importance), _informativeness(ev, x.test @ own.T, target))
+            found[name] = Reading(_shares(importance), _informativeness(ev, test @ own.T, target))
     return {a.name: found[a.name] for a in ev.schema.attributes}
 
 
@@ -139,7 +140,7 @@ def _sparsest(x: Tensor, y: Tensor, val: Tensor, y_val: Tensor, *, logistic: boo
 
     Readers are fitted in single precision, which moves a weight by less than a thousandth.
     """
-    tried = sparse.fit(x.float(), y.float(), STRENGTHS, logistic=logistic).double()
+    tried = sparse.fit(x, y.float(), STRENGTHS, logistic=logistic).double()
     scores, known = val @ tried.transpose(1, 2), ~y_val.isnan()
     said = y_val.nan_to_num()
     loss = (softplus(scores) - said * scores) if logistic else (scores - said).square() / 2

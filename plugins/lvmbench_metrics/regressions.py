@@ -37,7 +37,7 @@ def regressions(ev: Evaluation, view: str) -> Regressions:
 
 
 def _regressions(ev: Evaluation, view: str) -> Regressions:
-    x = ev.shared(features, view=view)
+    x = features(ev, view)
     return {a.name: _regression(ev, x, ev.schema.index(a.name)) for a in ev.schema.attributes if a.is_number}
 
 
@@ -50,6 +50,7 @@ def _regression(ev: Evaluation, x: Features, column: int) -> Regression | NotApp
     train, val, test = (y[split][present[split]] for split in SPLITS)
     mean, spread = train.mean(), train.std(correction=0)
     weights = ridge(x.train[present["train"]], (train - mean) / spread, strengths(len(train)))
-    on_val = ((x.val[present["val"]] @ weights.T) * spread + mean - val[:, None]).square().sum(0)
-    predicted = x.test[present["test"]] @ weights[on_val.argmin()] * spread + mean
+    on_val = ((x.val[present["val"]].double() @ weights.T) * spread + mean - val[:, None]).square().sum(0)
+    best = weights[on_val.argmin()]
+    predicted = x.test[present["test"]].double() @ best * spread + mean
     return Regression(predicted, test, present["test"], mean, loss=float(on_val.min()))

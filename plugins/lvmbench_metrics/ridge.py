@@ -7,13 +7,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lvmbench_metrics.blocks import blocks, gram
+
 
 def ridge(x: Tensor, y: Tensor, strengths: Sequence[float]) -> Tensor:
-    """Return the weights of least |w|² + strength × (sum of squared errors): [N, D + 1], [N] -> [S, D + 1].
+    """Return the weights of least |w|² + strength × (sum of squared errors): [N, D + 1], [N] -> float64 [S, D + 1].
 
     The last column of x is 1 and its weight, the intercept, is free.
     """
-    penalty = torch.diag(torch.cat([x.new_ones(x.shape[1] - 1), x.new_zeros(1)]))
-    strength = x.new_tensor(strengths)[:, None, None]
-    weights: Tensor = torch.linalg.solve(strength * (x.T @ x) + penalty, strength * (x.T @ y)[:, None])
+    penalty = torch.ones(x.shape[1], dtype=torch.float64, device=x.device).diag()
+    penalty[-1] = 0
+    strength = penalty.new_tensor(strengths)[:, None, None]
+    told = torch.stack([x[rows].T.double() @ y[rows].double() for rows in blocks(x)]).sum(0)
+    weights: Tensor = torch.linalg.solve(strength * gram(x) + penalty, strength * told[:, None])
     return weights.squeeze(2)

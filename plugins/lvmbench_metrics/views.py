@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from lvmbench import Evaluation, NotApplicable
-from lvmbench_metrics.codes import RESOLUTION, SplitName, alive, require_finite
+from lvmbench_metrics.blocks import blocks, gram, mean_of, spread_of, times
+from lvmbench_metrics.codes import RESOLUTION, SplitName, alive, require_finite, varies
 
 BEST = "best"
 CHOICES = 4
@@ -41,7 +42,7 @@ R = TypeVar("R", bound=Reader)
 
 @dataclass(frozen=True)
 class Codes:
-    """Codes of the three splits about the mean of the training rows: float64 [N, D] each.
+    """Codes of the three splits about the mean of the training rows: float32 [N, D] each.
 
     ``spread`` [D] is what a unit of each dimension is, 0 for one that tells nothing: its standard deviation, or
     one number for all dimensions of wide codes, whose axes differ in how much they carry.
@@ -66,7 +67,7 @@ def readers(
 ) -> dict[str, R | NotApplicable]:
     """Return what ``fit(ev, view=...)`` makes of a view; for ``best`` each attribute's reader of least loss."""
     if view != BEST:
-        return ev.shared(fit, view=view)
+        return ev.shared(fit, view=ev.latent if view == "z" else view)
     tried = {name: ev.shared(fit, view=name) for name in choices(ev)}
     return {a: _least({name: of[a] for name, of in tried.items()}) for a in next(iter(tried.values()))}
 
@@ -87,26 +88,42 @@ def codes_of(ev: Evaluation, view: str) -> Codes:
         LvmbenchError: if any code is not finite.
     """
     if view in ev.views or view not in DERIVED:
-        return ev.shared(_plain, view=view)
-    return _components(ev.shared(_plain, view=ev.latent if view == "pca" else "sample"))
+        return ev.fresh(_plain, view=view)
+    return _components(ev.fresh(_plain, view=ev.latent if view == "pca" else "sample"))
 
 
 def _plain(ev: Evaluation, view: str) -> Codes:
+    return _wide(ev, view) if ev.codes("train", view).shape[1] > WIDEST else narrow(ev, view)
+
+
+def narrow(ev: Evaluation, view: str) -> Codes:
+    """Return the codes of a view about their mean, dimensions that never vary set to 0."""
     train = _raw(ev, "train", view)
-    wide = train.shape[1] > WIDEST
-    train = train if wide else train.double()
+    mean = mean_of(train)
+    spread = spread_of(train, mean)
+    moves = varies(mean, spread)
+
+    def centred(split: SplitName) -> Tensor:
+        z = _raw(ev, split, view)
+        found = torch.empty_like(z, dtype=torch.float32)
+        for rows in blocks(z):
+            found[rows] = (z[rows] - mean) * moves
+        return found
+
+    return Codes(centred("train"), centred("val"), centred("test"), spread * moves)
+
+
+def _wide(ev: Evaluation, view: str) -> Codes:
+    train = _raw(ev, "train", view)
     mean = train.mean(0)
-    varies = alive(train)
-    axes = _leading(train[:AXES_ROWS], mean, varies) if wide else varies.to(train).diag()
+    axes = _leading(train[:AXES_ROWS], mean, alive(train))
 
     def turned(split: SplitName) -> Tensor:
-        chunks = _raw(ev, split, view).split(AXES_ROWS)
-        return torch.cat([(z.to(mean) @ axes - mean @ axes).double() for z in chunks])
+        return torch.cat([(z @ axes - mean @ axes).float() for z in _raw(ev, split, view).split(AXES_ROWS)])
 
     found = turned("train")
-    spread = found.square().mean(0).sqrt()
-    unit = spread.square().mean().sqrt().expand_as(spread) if wide else spread
-    return Codes(found, turned("val"), turned("test"), unit)
+    unit = spread_of(found, torch.zeros_like(mean_of(found))).square().mean().sqrt()
+    return Codes(found, turned("val"), turned("test"), unit.expand(WIDEST))
 
 
 def _raw(ev: Evaluation, split: SplitName, view: str) -> Tensor:
@@ -130,9 +147,9 @@ def _leading(x: Tensor, mean: Tensor, varies: Tensor) -> Tensor:
 
 def _components(codes: Codes) -> Codes:
     """Return the first principal components of codes, those that are only rounding set to 0."""
-    values, vectors = torch.linalg.eigh(codes.train.T @ codes.train)
+    values, vectors = torch.linalg.eigh(gram(codes.train))
     axes = vectors.flip(1)[:, :COMPONENTS]
     length = values.flip(0)[:COMPONENTS].clamp(min=0).sqrt()
     axes = axes * (length > RESOLUTION * length[0])
-    train, val, test = (z @ axes for z in (codes.train, codes.val, codes.test))
-    return Codes(train, val, test, train.square().mean(0).sqrt())
+    train, val, test = (times(z, axes) for z in (codes.train, codes.val, codes.test))
+    return Codes(train, val, test, spread_of(train, torch.zeros_like(axes[0])))

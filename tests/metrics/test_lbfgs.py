@@ -9,11 +9,11 @@ from lvmbench_metrics.logistic import fit, logits, losses
 from lvmbench_metrics.ridge import ridge
 
 
-def quadratics(x):
+def quadratics(which):
     # three problems whose curvatures differ by a thousand: one step for all would fail
-    curvature = torch.tensor([[1.0, 0.5], [1e-2, 1.0], [1e-3, 1e-3]], dtype=torch.float64)
-    shift = x - torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], dtype=torch.float64)
-    return (curvature * shift**2).sum(1) / 2, curvature * shift
+    curvature = torch.tensor([[1.0, 0.5], [1e-2, 1.0], [1e-3, 1e-3]], dtype=torch.float64)[which]
+    minimum = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], dtype=torch.float64)[which]
+    return lambda x: ((curvature * (x - minimum) ** 2).sum(1) / 2, curvature * (x - minimum))
 
 
 def test_each_problem_of_a_batch_finds_its_own_minimum():
@@ -22,12 +22,30 @@ def test_each_problem_of_a_batch_finds_its_own_minimum():
 
 
 def test_a_problem_is_solved_alike_alone_and_beside_others():
-    def alone(x):
-        value, gradient = quadratics(x.expand(3, 2))
-        return value[:1], gradient[:1]
-
     together = minimise(quadratics, torch.zeros(3, 2, dtype=torch.float64), tolerance=1e-10)[:1]
-    assert torch.equal(minimise(alone, torch.zeros(1, 2, dtype=torch.float64), tolerance=1e-10), together)
+    assert torch.equal(
+        minimise(quadratics, torch.zeros(1, 2, dtype=torch.float64), tolerance=1e-10), together
+    )
+
+
+def test_a_problem_that_is_solved_is_not_asked_again():
+    asked = []
+
+    def counted(which):
+        objective = quadratics(which)
+
+        def count(x):
+            asked.append(which.tolist())
+            return objective(x)
+
+        return count
+
+    start = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]], dtype=torch.float64)
+    found = minimise(counted, start, tolerance=1e-10)
+    assert asked[0] == [0, 1, 2]
+    assert asked[1] == [0, 2]
+    assert len(asked[-1]) == 1
+    assert found[1].tolist() == [3.0, 4.0]
 
 
 def test_steps_are_halved_where_a_full_one_would_climb():
@@ -37,7 +55,7 @@ def test_steps_are_halved_where_a_full_one_would_climb():
         return value.detach(), torch.autograd.grad(value.sum(), x)[0]
 
     start = torch.tensor([[-1.2, 1.0], [2.0, 0.0]], dtype=torch.float64)
-    alone, beside = minimise(valley, start[:1], tolerance=1e-8), minimise(valley, start, tolerance=1e-8)
+    alone, beside = (minimise(lambda which: valley, of, tolerance=1e-8) for of in (start[:1], start))
     assert alone[0].tolist() == pytest.approx(minimize(rosen, start[0], method="BFGS").x, abs=1e-4)
     assert torch.equal(alone[0], beside[0])  # the other's short steps are its own
 
