@@ -21,6 +21,7 @@ from lvmbench.environment import Phases, commit, hardware, versions
 from lvmbench.errors import LvmbenchError, NotApplicable, StoreError
 from lvmbench.evaluation import Evaluation
 from lvmbench.fits import Progress, Workshop, fitted, judge
+from lvmbench.pages import give_back
 from lvmbench.plan import Cell, Measure
 from lvmbench.protocols import BESIDE, capabilities
 from lvmbench.records import Store
@@ -138,6 +139,7 @@ def measured(
             scores.append(score)
             if boot is not None:
                 boots[f"{measure.label}/{score.attribute or ''}"] = boot.float().cpu()
+        give_back()
     return tuple(scores), boots
 
 

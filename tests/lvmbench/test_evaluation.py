@@ -85,6 +85,25 @@ def test_what_metrics_share_is_computed_once_for_each_set_of_options():
     assert torch.equal(evaluation().shared(compute, k=1), ev.shared(compute, k=1))
 
 
+def test_of_what_is_large_only_the_latest_is_kept_and_it_draws_what_shared_would():
+    calls = []
+
+    def compute(ev, k):
+        calls.append(k)
+        return torch.rand(2)
+
+    ev = evaluation()
+    first = ev.recent(compute, k=1)
+    assert ev.recent(compute, k=1) is first
+    ev.recent(compute, k=2)
+    again = ev.recent(compute, k=1)
+    assert calls == [1, 2, 1]
+    assert torch.equal(again, first)
+    assert torch.equal(ev.shared(compute, k=1), first)
+    assert torch.equal(ev.fresh(compute, k=1), first)
+    assert calls == [1, 2, 1, 1, 1]
+
+
 def test_weights_are_keyed_by_row():
     assert torch.equal(evaluation().weights(7), bootstrap_weights(range(7)))
 
