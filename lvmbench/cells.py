@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,12 @@ class Task:
     @classmethod
     def from_json(cls, line: str) -> Task:
         """Return the task of such a line."""
-        return TypeAdapter(cls).validate_json(line)
+        return _adapter().validate_json(line)
+
+
+@cache
+def _adapter() -> TypeAdapter[Task]:
+    return TypeAdapter(Task)
 
 
 def run_cell(task: Task, catalog: Catalog, progress: Progress) -> Record | None:

@@ -105,7 +105,7 @@ class Checkpoints:
         }
         blob = save(tensors, {"told": told, "digest": _digest(told, tensors)})
         try:
-            put(self.path, lambda file: file.write(blob))
+            put({self.path: blob})
         except OSError as error:
             self.say(f"cannot be written ({error.strerror or error}); the fit goes on without")
         end = self.clock()

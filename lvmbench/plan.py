@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from lvmbench.api import Budget
@@ -59,7 +60,7 @@ class Cell:
         """Name the data: by the data set, and by what is in it."""
         return self.dataset, self.fingerprint
 
-    @property
+    @cached_property
     def fit_key(self) -> str:
         """Return the digest of all that decides the weights."""
         told = ("budget", "role", "label", "dataset_label", "dataset_options", "labels", "seedless", "judge")

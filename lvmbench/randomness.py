@@ -19,10 +19,17 @@ def stream(seed: int, name: str) -> int:
 @contextmanager
 def noise(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     """Seed torch's random functions inside a with-block, and leave them afterwards as they were."""
-    devices = [device] if torch.device(device).type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    if torch.device(device).type == "cuda":
+        with torch.random.fork_rng(devices=[device]):
+            torch.manual_seed(seed)
+            yield
+        return
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed loads a compiler, and asks every kind of device
+    try:
         yield
+    finally:
+        torch.set_rng_state(state)
 
 
 def random_state(device: torch.device | str = "cpu") -> dict[str, Tensor]:

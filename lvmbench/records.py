@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -77,7 +77,7 @@ class Store:
             path.mkdir(parents=True, exist_ok=True)
             store._sweep()
             if not (path / "store.json").exists():
-                put(path / "store.json", lambda f: f.write(json.dumps({"format": FORMAT}).encode()))
+                put({path / "store.json": json.dumps({"format": FORMAT}).encode()})
             (probe := temporary_beside(path / "probe")).touch()
             probe.unlink()
         except OSError as error:
@@ -136,14 +136,25 @@ class Store:
 
         stored = Stored(record, path)
         try:
-            if replicates:
-                blob = save(dict(replicates))
-                put(stored.replicates, lambda f: f.write(blob))
-            put(path, lambda f: f.write(to_json(record)))
+            boots = {stored.replicates: save(dict(replicates))} if replicates else {}
+            put({**boots, path: to_json(record)})
         except OSError as error:
             with contextlib.suppress(OSError):
                 stored.replicates.unlink(missing_ok=True)
             raise StoreError(f"{path}: the record cannot be written ({error.strerror or error}).") from error
+
+    def one(self, path: Path) -> Stored:
+        """Return the record of an attempt.
+
+        Raises:
+            StoreError: if it is gone, or is not whole.
+        """
+        try:
+            return Stored(from_json(path.read_bytes(), path), path)
+        except OSError as error:
+            raise StoreError(
+                f"{path}: the record cannot be read ({error.strerror or error}). Run the same command again."
+            ) from error
 
     def read(self, fit_key: str | None = None) -> Reading:
         """Return all records, or those of one fit; unreadable ones are told, not raised."""
@@ -153,8 +164,8 @@ class Store:
             if path.name.startswith(TEMPORARY):
                 continue
             try:
-                stored.append(Stored(from_json(path.read_bytes(), path), path))
-            except (StoreError, OSError) as error:
+                stored.append(self.one(path))
+            except StoreError as error:
                 problems.append(str(error))
         return Reading(tuple(stored), tuple(problems))
 
@@ -215,19 +226,23 @@ class Store:
         sweep([*self.path.glob(f"{TEMPORARY}*"), *self.path.glob(f"*/*/{TEMPORARY}*")])
 
 
-def put(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file that appears whole, in the place of an older one, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(path)
+def put(blobs: Mapping[Path, bytes]) -> None:
+    """Write files of one folder, each whole or not at all, the last one last."""
+    temporaries = {path: temporary_beside(path) for path in blobs}
+    folder = next(iter(blobs)).parent
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with temporary.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync(path.parent)
+        for path, blob in blobs.items():
+            with temporaries[path].open("xb") as file:
+                file.write(blob)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, temporary in temporaries.items():
+            temporary.replace(path)
+        _sync(folder)
     finally:
-        temporary.unlink(missing_ok=True)
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
 
 
 def sweep(paths: Iterable[Path]) -> None:

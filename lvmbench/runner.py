@@ -257,10 +257,7 @@ def _recorded(outcome: Outcome, store: Store, catalog: Catalog) -> Record:
     if outcome.how != "done" and not path.exists():  # it may have finished in its last moment
         status: Literal["timeout", "failed"] = "timeout" if outcome.how == "timeout" else "failed"
         store.write(path, replace(blank(outcome.task, catalog), status=status, reason=outcome.reason))
-    for stored in store.read(outcome.task.cell.fit_key).stored:
-        if stored.path.name == path.name:
-            return stored.record
-    raise StoreError(f"{path}: the record of a finished cell is gone. Run the same command again.")
+    return store.one(path).record
 
 
 def gather(planned: Plan, store: Store) -> Results:

@@ -36,7 +36,7 @@ class Interval:
     p: float | None = None
 
 
-def bootstrap_weights(keys: Sequence[int], replicates: int = REPLICATES) -> Tensor:
+def bootstrap_weights(keys: Sequence[int] | NDArray[np.int64], replicates: int = REPLICATES) -> Tensor:
     """Return Poisson(1) bootstrap weights keyed by row or identity: [N] keys -> float32 [R, N].
 
     Rows of one key share their weights (a clustered bootstrap), and a key has the same weights in every data
