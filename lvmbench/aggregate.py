@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -210,25 +212,45 @@ class Group:
     @cached_property
     def metrics(self) -> tuple[str, ...]:
         """Return the metrics that any row has, in the order in which they were measured."""
-        return tuple(dict.fromkeys(m for row in self.rows for fit in row.fits for m, _ in fit.scores))
+        return tuple(self._valued)
+
+    @cached_property
+    def _valued(self) -> Mapping[str, Mapping[str | None, int]]:
+        """In how many fits each attribute of each metric has a value."""
+        found: dict[str, dict[str | None, int]] = {}
+        for fit in (fit for row in self.rows for fit in row.fits):
+            for (metric, attribute), (score, _) in fit.scores.items():
+                counts = found.setdefault(metric, {})
+                counts[attribute] = counts.get(attribute, 0) + (score.value is not None)
+        return found
+
+    @cached_property
+    def _attributes(self) -> Mapping[str, Attributes]:
+        return {m: tuple(a for a in counts if a is not None) or (None,) for m, counts in self._valued.items()}
+
+    @cached_property
+    def _measured(self) -> Mapping[str, int]:
+        """In how many fits each metric has a value for any of its attributes."""
+        unnamed = {metric for metric, attributes in self._attributes.items() if attributes == (None,)}
+        with_value = (
+            {
+                m
+                for (m, a), (s, _) in fit.scores.items()
+                if s.value is not None and (a is None) == (m in unnamed)
+            }
+            for row in self.rows
+            for fit in row.fits
+        )
+        return Counter(chain.from_iterable(with_value))
 
     def attributes(self, metric: str) -> Attributes:
         """Return the attributes of a metric, (None,) where it has none."""
-        found = dict.fromkeys(
-            a for row in self.rows for fit in row.fits for m, a in fit.scores if m == metric
-        )
-        named = tuple(a for a in found if a is not None)
-        return named or (None,)
+        return self._attributes.get(metric, (None,))
 
     def common(self, metric: str) -> Attributes:
         """Return the attributes that have a value in every fit that has any: what a mean may be taken over."""
-        fits = [
-            f
-            for row in self.rows
-            for f in row.fits
-            if any(_has(f, metric, a) for a in self.attributes(metric))
-        ]
-        return tuple(a for a in self.attributes(metric) if all(_has(f, metric, a) for f in fits))
+        counts, fits = self._valued.get(metric, {}), self._measured.get(metric, 0)
+        return tuple(a for a in self.attributes(metric) if counts.get(a, 0) == fits)
 
     def best(self, metric: str, attributes: Attributes, better: str) -> Row | None:
         """Return the best model where its paired difference from every other model excludes 0."""
@@ -264,11 +286,6 @@ def _better(rows: Sequence[Row], metric: str, attributes: Attributes, better: st
     sign = -1.0 if better == "lower" else 1.0
     measured = [r for r in rows if r.sample(metric, attributes)]
     return max(measured, key=lambda r: sign * (r.figure(metric, attributes).value or 0.0), default=None)
-
-
-def _has(fit: Fit, metric: str, attribute: str | None) -> bool:
-    found = fit.scores.get((metric, attribute))
-    return found is not None and found[0].value is not None
 
 
 def groups(stored: Iterable[Stored]) -> list[Group]:

@@ -11,8 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Literal, Protocol
 
@@ -81,51 +81,35 @@ class Processes:
         Raises:
             StoreError: if results can no longer be written; workers are stopped, finished cells stay.
         """
-        waiting = deque(tasks)
-        while waiting:
-            died: list[Task] = []
-            for outcome in self._round(waiting, on_progress, self.jobs):
-                if outcome.how == "died":
-                    died.append(outcome.task)
-                else:
-                    yield outcome
-            for task in died:
-                yield from self._round(deque([task]), on_progress, jobs=1)
-
-    def _round(self, waiting: deque[Task], on_progress: OnProgress, jobs: int) -> Iterator[Outcome]:
-        """Run what waits, but for tasks whose judge has died: these stay in the queue."""
-        with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
-            workers: list[_Worker] = []
-            dead: set[str] = set()
-            while True:
-                workers = [w for w in workers if not w.closed]
-                unfinished = dead | {t.cell.fit_key for t in (*waiting, *(w.task for w in workers)) if t}
-                ready_to_go = [task for task in waiting if not _is_held(task, unfinished)]
-                busy = sum(bool(w.task) for w in workers)
-                if not (ready_to_go or busy):
-                    return
-                while len(workers) < min(jobs, len(ready_to_go) + busy):
-                    worker = _Worker(self.threads)
-                    stack.callback(worker.stop)
-                    selector.register(worker.events, selectors.EVENT_READ, worker)
-                    workers.append(worker)
-                for worker, task in zip([w for w in workers if w.task is None], ready_to_go, strict=False):
-                    waiting.remove(task)
-                    worker.give(task)
-                ready = [key.data for key, _ in selector.select(POLL)]
-                for worker in workers:
-                    for outcome in self._look(worker, worker in ready, waiting, on_progress):
-                        dead |= {outcome.task.cell.fit_key} if outcome.how == "died" else set()
+        queue = Queue(tasks)
+        with _Pool(self.threads) as pool:
+            while queue.waits:
+                died: list[Task] = []
+                for outcome in self._round(queue, pool, on_progress, self.jobs):
+                    if outcome.how == "died":
+                        died.append(outcome.task)
+                    else:
                         yield outcome
-                    if worker.closed:
-                        selector.unregister(worker.events)
+                for task in died:
+                    yield from self._round(Queue([task]), pool, on_progress, jobs=1)
+                    queue.end(task)
 
-    def _look(
-        self, worker: _Worker, ready: bool, waiting: deque[Task], on_progress: OnProgress
-    ) -> Iterator[Outcome]:
+    def _round(self, queue: Queue, pool: _Pool, on_progress: OnProgress, jobs: int) -> Iterator[Outcome]:
+        """Run what waits, but for tasks whose judge has died: these stay in the queue."""
+        while True:
+            while pool.busy < jobs and (task := queue.take()):
+                pool.idle().give(task)
+            if not pool.busy:
+                return
+            for worker, ready in pool.looked_at():
+                for outcome in self._look(worker, ready, queue, on_progress):
+                    queue.end(outcome.task, again=outcome.how == "died")
+                    yield outcome
+
+    def _look(self, worker: _Worker, ready: bool, queue: Queue, on_progress: OnProgress) -> Iterator[Outcome]:
         """Yield what became of a worker's task since the last look."""
         for event in worker.read() if ready else ():
-            yield from self._hear(worker, event, waiting, on_progress)
+            yield from self._hear(worker, event, queue, on_progress)
         late = self.timeout is not None and worker.seconds > self.timeout + worker.grace
         if worker.ended or (worker.task and late):
             worker.stop()
@@ -138,7 +122,7 @@ class Processes:
                 yield Outcome(task, "died" if worker.ended else "timeout", told)
 
     def _hear(
-        self, worker: _Worker, event: dict[str, Any], waiting: deque[Task], on_progress: OnProgress
+        self, worker: _Worker, event: dict[str, Any], queue: Queue, on_progress: OnProgress
     ) -> Iterator[Outcome]:
         """Yield what an event says of a worker's task."""
         kind = event["event"]
@@ -151,14 +135,95 @@ class Processes:
         elif kind == "done" and (task := worker.release()):
             yield Outcome(task, "done")
         elif kind == "busy" and (task := worker.release()):
-            time.sleep(0 if waiting else BUSY_PAUSE)
-            waiting.append(task)
+            time.sleep(0 if queue.ready else BUSY_PAUSE)
+            queue.put_back(task)
 
 
-def _is_held(task: Task, unfinished: set[str]) -> bool:
-    """Return whether a task has to wait for its judge, so that no worker idles and no clock runs meanwhile."""
-    key = task.judge.fit_key if task.judge else ""
-    return key in unfinished and key != task.cell.fit_key
+class Queue:
+    """Tasks in their order; one waits for its judge, and for another task of its own fit.
+
+    So no worker idles and no clock runs meanwhile. What a turn costs does not grow with the tasks that wait.
+    """
+
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        self.ready = deque(tasks)
+        self.held: dict[str, list[Task]] = {}  # by the key of the fit that they wait for
+        self.unfinished = Counter(task.cell.fit_key for task in self.ready)
+        self.running: set[str] = set()
+
+    @property
+    def waits(self) -> bool:
+        """Whether any task has not been taken."""
+        return bool(self.ready or self.held)
+
+    def take(self) -> Task | None:
+        """Return the next task that has nothing to wait for."""
+        while self.ready:
+            task = self.ready.popleft()
+            if not (key := self._awaited(task)):
+                self.running.add(task.cell.fit_key)
+                return task
+            self.held.setdefault(key, []).append(task)
+        return None
+
+    def _awaited(self, task: Task) -> str:
+        own, judge = task.cell.fit_key, task.judge.fit_key if task.judge else ""
+        if judge != own and self.unfinished[judge]:
+            return judge
+        return own if own in self.running else ""
+
+    def put_back(self, task: Task) -> None:
+        """Take back a task that could not be run at this moment, as the last."""
+        self.end(task, again=True)
+        self.ready.append(task)
+
+    def end(self, task: Task, *, again: bool = False) -> None:
+        """Let go of what waited for a task; while that is to be run ``again``, not of what it judges."""
+        key = task.cell.fit_key
+        self.running.discard(key)
+        self.unfinished[key] -= not again
+        self.ready.extendleft(reversed(self.held.pop(key, ())))
+
+
+class _Pool:
+    """The workers of a run: started when there is work for them, and kept for what comes after."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.workers: list[_Worker] = []
+        self.selector = selectors.DefaultSelector()
+
+    def __enter__(self) -> _Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            worker.stop()
+        self.selector.close()
+
+    @property
+    def busy(self) -> int:
+        """The number of workers that have a task."""
+        return sum(bool(worker.task) for worker in self.workers)
+
+    def idle(self) -> _Worker:
+        """Return a worker without a task."""
+        for worker in self.workers:
+            if worker.task is None:
+                return worker
+        worker = _Worker(self.threads)
+        self.workers.append(worker)
+        self.selector.register(worker.events, selectors.EVENT_READ, worker)
+        return worker
+
+    def looked_at(self) -> Iterator[tuple[_Worker, bool]]:
+        """Yield each worker, and whether it has said something; one that was closed meanwhile is forgotten."""
+        ready = {key.fd for key, _ in self.selector.select(POLL)}
+        for worker in list(self.workers):
+            yield worker, worker.events.fileno() in ready
+            if worker.closed:
+                self.workers.remove(worker)
+                self.selector.unregister(worker.events)
 
 
 class _Worker:

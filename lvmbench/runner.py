@@ -103,8 +103,8 @@ class Results:
             ):  # what answers a metric anew answers it whole
                 broken = any(s.status == "failed" for s in record.scores if s.key == key)
                 scores[record.fit_key, key] = (record, broken)
-        found = [r for r in newest.values() if r.status in ("failed", "timeout")]
-        return found + [r for r, broken in scores.values() if broken and not any(r is f for f in found)]
+        found = {id(r): r for r in newest.values() if r.status in ("failed", "timeout")}
+        return [*found.values(), *(r for r, broken in scores.values() if broken and id(r) not in found)]
 
     def log_of(self, record: Record) -> Path:
         """Return the file that holds what the cell of a record printed."""

@@ -68,14 +68,9 @@ def _options_used(shown: Sequence[str], group: Group) -> list[str]:
     """Return the options under which metrics were taken, where they have any that say something."""
     used: dict[str, list[str]] = {}
     for metric in shown:
-        scores = [
-            s
-            for row in group.rows
-            for fit in row.fits
-            for (m, _), (s, _) in fit.scores.items()
-            if m == metric
-        ]
-        told = ", ".join(f"{k} = {v}" for k, v in scores[0].options.items() if v not in (None, "z", "best"))
+        fits = (fit for row in group.rows for fit in row.fits)
+        first = next(s for fit in fits for (m, _), (s, _) in fit.scores.items() if m == metric)
+        told = ", ".join(f"{k} = {v}" for k, v in first.options.items() if v not in (None, "z", "best"))
         if told:
             used.setdefault(told, []).append(metric)
     return [f"{', '.join(metrics)}: {told}" for told, metrics in used.items()]
