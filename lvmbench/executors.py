@@ -73,7 +73,15 @@ class Processes:
     def __init__(self, jobs: int, timeout: float | None = None, threads: int = 1) -> None:
         self.jobs = jobs
         self.timeout = timeout
-        self.threads = threads
+        self.pool = _Pool(threads)
+
+    def start(self) -> None:
+        """Start a worker before there is anything to do: by then it will have loaded its libraries."""
+        self.pool.idle()
+
+    def stop(self) -> None:
+        """End the workers."""
+        self.pool.stop()
 
     def run(self, tasks: Sequence[Task], on_progress: OnProgress) -> Iterator[Outcome]:
         """Run the tasks and yield each as it ends.
@@ -82,26 +90,28 @@ class Processes:
             StoreError: if results can no longer be written; workers are stopped, finished cells stay.
         """
         queue = Queue(tasks)
-        with _Pool(self.threads) as pool:
+        try:
             while queue.waits:
                 died: list[Task] = []
-                for outcome in self._round(queue, pool, on_progress, self.jobs):
+                for outcome in self._round(queue, on_progress, self.jobs):
                     if outcome.how == "died":
                         died.append(outcome.task)
                     else:
                         yield outcome
                 for task in died:
-                    yield from self._round(Queue([task]), pool, on_progress, jobs=1)
+                    yield from self._round(Queue([task]), on_progress, jobs=1)
                     queue.end(task)
+        finally:
+            self.stop()
 
-    def _round(self, queue: Queue, pool: _Pool, on_progress: OnProgress, jobs: int) -> Iterator[Outcome]:
+    def _round(self, queue: Queue, on_progress: OnProgress, jobs: int) -> Iterator[Outcome]:
         """Run what waits, but for tasks whose judge has died: these stay in the queue."""
         while True:
-            while pool.busy < jobs and (task := queue.take()):
-                pool.idle().give(task)
-            if not pool.busy:
+            while self.pool.busy < jobs and (task := queue.take()):
+                self.pool.idle().give(task)
+            if not self.pool.busy:
                 return
-            for worker, ready in pool.looked_at():
+            for worker, ready in self.pool.looked_at():
                 for outcome in self._look(worker, ready, queue, on_progress):
                     queue.end(outcome.task, again=outcome.how == "died")
                     yield outcome
@@ -193,13 +203,12 @@ class _Pool:
         self.workers: list[_Worker] = []
         self.selector = selectors.DefaultSelector()
 
-    def __enter__(self) -> _Pool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """End all workers; whoever asks for one after that gets another."""
         for worker in self.workers:
+            self.selector.unregister(worker.events)
             worker.stop()
-        self.selector.close()
+        self.workers.clear()
 
     @property
     def busy(self) -> int:
@@ -221,7 +230,7 @@ class _Pool:
         ready = {key.fd for key, _ in self.selector.select(POLL)}
         for worker in list(self.workers):
             yield worker, worker.events.fileno() in ready
-            if worker.closed:
+            if worker.closed and worker in self.workers:
                 self.workers.remove(worker)
                 self.selector.unregister(worker.events)
 

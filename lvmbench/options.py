@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -12,6 +13,7 @@ from lvmbench.calls import UNNAMED
 from lvmbench.errors import PluginError, UsageError, nearest
 
 
+@cache
 def option_model(target: Callable[..., Any]) -> type[BaseModel]:
     """Return a pydantic model of the options of a class or function: its keyword arguments with defaults.
 

@@ -213,8 +213,20 @@ def answer(spec: Spec, catalog: Catalog, settings: Settings, listener: Listener 
         DataError: if the files of a data set cannot be read, or have what a strict run forbids: before that too.
         StoreError: if results cannot be written.
     """
-    listener = listener or Silent()
     device = kind_of(spec.device)
+    executor = _executor(settings, catalog, device)
+    if not isinstance(executor, Processes):
+        return _answered(spec, catalog, settings, listener or Silent(), device, executor)
+    executor.start()  # its libraries load while this process plans
+    try:
+        return _answered(spec, catalog, settings, listener or Silent(), device, executor)
+    finally:
+        executor.stop()
+
+
+def _answered(
+    spec: Spec, catalog: Catalog, settings: Settings, listener: Listener, device: str, executor: Executor
+) -> Results:
     planned = plan(spec, catalog, device.partition(":")[0])
     store = Store.open(settings.results)
     tasks = tasks_of(planned, store, device, settings.rerun)
@@ -223,7 +235,7 @@ def answer(spec: Spec, catalog: Catalog, settings: Settings, listener: Listener 
     findings = prepare(planned, read, catalog, listener, strict=settings.strict)
     planned = replace(planned, datasets={})  # what they hold is not needed while cells run
     listener.begin(tasks, len(planned.cells) - len(tasks))
-    for outcome in _executor(settings, catalog, device, len(tasks)).run(tasks, listener.progress):
+    for outcome in executor.run(tasks, listener.progress):
         record = _recorded(outcome, store, catalog)
         listener.cell(outcome.task, record)
         _tell(catalog, record)
@@ -239,7 +251,7 @@ def _tell(catalog: Catalog, record: Record) -> None:
             warnings.warn(f"plugin '{hook.plugin_name}' failed to hear of a cell: {error!r}", stacklevel=2)
 
 
-def _executor(settings: Settings, catalog: Catalog, device: str, tasks: int) -> Executor:
+def _executor(settings: Settings, catalog: Catalog, device: str) -> Executor:
     jobs = settings.jobs
     if jobs is None:
         jobs = 1 if device.startswith("cuda") else cores()
@@ -248,7 +260,7 @@ def _executor(settings: Settings, catalog: Catalog, device: str, tasks: int) -> 
             jobs=jobs, timeout=settings.timeout
         )
         return made
-    return Inline(catalog) if jobs == 0 else Processes(min(jobs, max(tasks, 1)), settings.timeout)
+    return Inline(catalog) if jobs == 0 else Processes(jobs, settings.timeout)
 
 
 def _recorded(outcome: Outcome, store: Store, catalog: Catalog) -> Record:
