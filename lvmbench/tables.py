@@ -7,7 +7,7 @@ from itertools import combinations, starmap
 from statistics import fmean
 
 from lvmbench.aggregate import Attributes, Figure, Group, Row
-from lvmbench.api import Metric
+from lvmbench.api import Metric, Score
 from lvmbench.capture import capture, models_of, questions_of, shared
 from lvmbench.cards import ALL, MAIN, Cards
 from lvmbench.figures import ARROWS, Table, cell, mark, name_of, percent, without_empty
@@ -45,7 +45,8 @@ def model_table(group: Group, cards: Cards, fmt: str, show: str = MAIN) -> Table
 def _metric_columns(
     group: Group, cards: Cards, fmt: str, shown: Sequence[str]
 ) -> Iterator[tuple[str, list[str]]]:
-    for metric in (m for m in shown if m not in cards.of_labels(shown)):
+    of_labels = cards.of_labels(shown)
+    for metric in (m for m in shown if m not in of_labels):
         attributes = group.common(metric)
         figures = [row.figure(metric, attributes) for row in group.rows]
         if not attributes or not any(f.failed or f.value is not None for f in figures):
@@ -67,10 +68,13 @@ def _capture_column(group: Group, cards: Cards, shown: Sequence[str]) -> Iterato
 def _options_used(shown: Sequence[str], group: Group) -> list[str]:
     """Return the options under which metrics were taken, where they have any that say something."""
     used: dict[str, list[str]] = {}
+    first: dict[str, Score] = {}
+    for fit in (fit for row in group.rows for fit in row.fits):
+        for (metric, _), (score, _) in fit.scores.items():
+            first.setdefault(metric, score)
     for metric in shown:
-        fits = (fit for row in group.rows for fit in row.fits)
-        first = next(s for fit in fits for (m, _), (s, _) in fit.scores.items() if m == metric)
-        told = ", ".join(f"{k} = {v}" for k, v in first.options.items() if v not in (None, "z", "best"))
+        options = first[metric].options
+        told = ", ".join(f"{k} = {v}" for k, v in options.items() if v not in (None, "z", "best"))
         if told:
             used.setdefault(told, []).append(metric)
     return [f"{', '.join(metrics)}: {told}" for told, metrics in used.items()]
@@ -127,7 +131,8 @@ def pair_table(group: Group, cards: Cards, fmt: str, show: str = MAIN) -> Table:
     pairs = pairs_of(group)
     header, columns = ["difference"], [[f"{b.label} - {a.label}" for a, b in pairs]]
     shown = cards.shown(group.metrics, show)
-    for metric in (m for m in shown if m not in cards.of_labels(shown)):
+    of_labels = cards.of_labels(shown)
+    for metric in (m for m in shown if m not in of_labels):
         attributes = group.common(metric)
         figures = [b.difference(a, metric, attributes) for a, b in pairs] if attributes else []
         if any(f.value is not None for f in figures):

@@ -1,6 +1,8 @@
 """What several tests build."""
 
+import sys
 import types
+from collections import Counter
 from collections.abc import Mapping
 
 import pytest
@@ -9,6 +11,8 @@ import lvmbench
 from lvmbench import fit
 from lvmbench.catalog import Catalog, Plugin
 from lvmbench.checkpoints import Checkpoints
+
+SLACK = 1.1  # of what twice the work may cost beyond twice the calls
 
 
 def plugin(name, dist="", version="1.0", reason="", **names):
@@ -57,3 +61,22 @@ def fit_in_parts(model, path, parts, *args, **kwargs):
             fit(model(), *args, keep=Cut(path, after), **kwargs)
     last = model()
     return last, fit(last, *args, keep=Cut(path), **kwargs)
+
+
+def calls(work):
+    """Return how many functions are called, Python's own too, to do some work."""
+    count = Counter()
+    sys.setprofile(lambda frame, event, what: count.update([event]))
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count["call"] + count["c_call"]
+
+
+def assert_linear(cost):
+    """Fail unless ``cost(n)`` calls grow no faster than n."""
+    cost(2)  # what is done once is done
+    few, many = cost(40), cost(80)
+    assert few > 40
+    assert many < 2 * SLACK * few
