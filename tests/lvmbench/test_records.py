@@ -235,3 +235,28 @@ def test_writers_side_by_side_lose_nothing(tmp_path_factory, writers):
     for process in processes:
         process.join()
     assert len(store.read().stored) == 5 * writers
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="reads names of open files from /proc")
+def test_a_record_appears_after_its_replicates_once_both_are_on_the_disk(store, monkeypatch):
+    seen = []
+    sync, replace = os.fsync, Path.replace
+
+    def name(handle):
+        return Path(f"/proc/self/fd/{handle}").readlink()
+
+    monkeypatch.setattr(os, "fsync", lambda handle: seen.append(("sync", name(handle))) or sync(handle))
+    monkeypatch.setattr(Path, "replace", lambda path, to: seen.append(("appears", to)) or replace(path, to))
+    path = store.attempt(KEY)
+    store.write(path, record(), {"x": torch.ones(1)})
+    assert [what for what, _ in seen] == ["sync", "sync", "appears", "appears", "sync"]
+    assert all(where.name.startswith(TEMPORARY) for _, where in seen[:2])
+    assert [where for _, where in seen[2:]] == [path.with_suffix(".safetensors"), path, path.parent.resolve()]
+
+
+def test_a_record_that_is_gone_is_told_by_its_path(store):
+    path = store.attempt(KEY)
+    with pytest.raises(StoreError, match=r"\.json: the record cannot be read \(No such file"):
+        store.one(path)
+    store.write(path, record(reason="there"))
+    assert store.one(path).record.reason == "there"

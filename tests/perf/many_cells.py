@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,8 +23,12 @@ import torch
 from torch import Tensor
 
 import lvmbench
-from lvmbench import Attribute, Budget, Evaluation, Record, Schema, Split
-from lvmbench.environment import Phases
+from lvmbench import Attribute, Budget, Evaluation, Record, Schema, Split, cli
+from lvmbench.catalog import Catalog
+from lvmbench.environment import Phases, cores
+from lvmbench.plan import plan
+from lvmbench.runner import Settings, answer
+from lvmbench.spec import Spec
 
 NAME = Path(__file__).stem
 TINY = Budget("tiny", images=64, batch=32, train=64, val=32, test=64, draws=4, density_rows=16)
@@ -98,10 +104,10 @@ def install(folder: Path) -> None:
 
 
 class Clock:
-    """Hears when cells begin to run, and counts them."""
+    """Hears when cells begin to run, and how much memory the workers took."""
 
     def __init__(self) -> None:
-        self.started, self.prepared, self.worker_mib = time.perf_counter(), 0.0, 0.0
+        self.prepared, self.worker_mib = 0.0, 0.0
 
     def making(self, label: str, done: int, total: int) -> None:
         """Hear nothing of it."""
@@ -121,68 +127,77 @@ class Clock:
         self.worker_mib = max(self.worker_mib, *record.peak_mib.values())
 
 
-def told(step: str, seconds: float, mib: float) -> None:
+def processor_seconds() -> float:
+    """Return the processor time of this process, and of those that it started and that have ended."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
+def told(step: str, seconds: float | None, processor: float | None, mib: float) -> None:
     """Print a line of the table."""
-    print(f"{step:34} {seconds:8.2f} s {mib:8.0f} MiB", flush=True)
+    times = [" " * 10 if value is None else f"{value:8.2f} s" for value in (seconds, processor)]
+    print(f"{step:36} {times[0]} {times[1]} {mib:6.0f} MiB", flush=True)
 
 
-def answered(spec: Any, results: Path, jobs: int, when: str) -> None:
+def answered(spec: Spec, results: Path, jobs: int, when: str) -> None:
     """Run a spec in this process and its workers, and print what it took."""
-    from lvmbench.catalog import Catalog
-    from lvmbench.runner import Settings, answer
-
     clock, phases = Clock(), Phases()
+    start, used = time.perf_counter(), processor_seconds()
     with phases("all"):
         found = answer(spec, Catalog.discover(), Settings(results, jobs), clock)
-    end = time.perf_counter()
-    told(f"{when}: plan, prepare", clock.prepared - clock.started, phases.peak_mib["all"])
-    told(f"{when}: dispatch, run, store, gather", end - clock.prepared, phases.peak_mib["all"])
+    end, used = time.perf_counter(), processor_seconds() - used
+    told(f"{when}: plan, prepare", clock.prepared - start, None, phases.peak_mib["all"])
+    told(f"{when}: dispatch, run, store, gather", end - clock.prepared, None, phases.peak_mib["all"])
+    told(f"{when}: in all", end - start, used, phases.peak_mib["all"])
     if found.computed:
-        told(f"{when}: a worker", (end - clock.prepared) * 1.0, clock.worker_mib)
+        told(f"{when}: a worker", None, None, clock.worker_mib)
     print(f"{when}: {found.computed} computed, {len(found.records)} records, {len(found.failed)} failed")
+
+
+COMMAND = """
+import sys
+from lvmbench.cli import lvmbench
+from lvmbench.environment import Phases
+with (phases := Phases())("all"):
+    lvmbench(sys.argv[1:], standalone_mode=False)
+print(phases.peak_mib["all"], file=sys.stderr)
+"""
 
 
 def commanded(*words: str) -> None:
     """Run a command of lvmbench in a process of its own, and print what it took."""
-    start = time.perf_counter()
-    argv = [sys.executable, "-m", "lvmbench.cli", *words]
-    quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
-    pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=quiet)
-    _, status, usage = os.wait4(pid, 0)
-    told(f"lvmbench {words[0]}", time.perf_counter() - start, usage.ru_maxrss / 1024)
-    if status:
-        sys.exit(f"lvmbench {words[0]} left with {os.waitstatus_to_exitcode(status)}")
+    start, used = time.perf_counter(), processor_seconds()
+    ended = subprocess.run(
+        [sys.executable, "-c", COMMAND, *words], capture_output=True, text=True, check=True
+    )
+    peak = float(ended.stderr.splitlines()[-1])
+    told(f"lvmbench {words[0]}", time.perf_counter() - start, processor_seconds() - used, peak)
 
 
-def main(cells: int, jobs: int) -> None:
+def main(cells: int, jobs: int, folder: Path) -> None:
     """Run so many cells twice, read them by the commands, and print what each step took."""
-    from lvmbench import cli
-    from lvmbench.catalog import Catalog
-    from lvmbench.plan import plan
-    from lvmbench.spec import Spec
-
     variants = max(1, round(math.sqrt(cells)))
     models = [f"nothing(variant={i})" for i in range(variants)]
     spec = Spec(models, "dots", "first-code", -(-cells // variants), TINY, controls=False, device="cpu")
-    with tempfile.TemporaryDirectory() as folder:
-        install(Path(folder))
-        runs = Path(folder, "runs")
-        phases = Phases()
-        with phases("plan"):
-            planned = plan(spec, Catalog.discover())
-        print(f"{len(planned.cells)} cells, {jobs} workers")
-        told("plan alone", phases.seconds["plan"], phases.peak_mib["plan"])
-        answered(spec, runs, jobs, "first run")
-        answered(spec, runs, jobs, "second run")
-        for words in (("table",), ("runs",), ("compare", str(runs))):
-            if words[0] in cli.lvmbench.commands:
-                commanded(*words, "--results", str(runs))
+    install(folder)
+    print(f"{variants} models x {spec.seeds} seeds, {jobs} workers{'':9} wall    processor    peak")
+    told("the libraries alone", None, None, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    phases, used = Phases(), processor_seconds()
+    with phases("plan"):
+        plan(spec, Catalog.discover())
+    told("plan alone", phases.seconds["plan"], processor_seconds() - used, phases.peak_mib["plan"])
+    answered(spec, folder / "runs", jobs, "first run")
+    answered(spec, folder / "runs", jobs, "second run")
+    for words in (("table",), ("runs",), ("compare", str(folder / "runs"))):
+        if words[0] in cli.lvmbench.commands:
+            commanded(*words, "--results", str(folder / "runs"))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=10_000)
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--jobs", type=int, default=cores())
     asked = parser.parse_args()
     sys.modules[NAME] = sys.modules["__main__"]  # the plugin is this file, loaded once
-    main(asked.cells, asked.jobs)
+    with tempfile.TemporaryDirectory() as place:
+        main(asked.cells, asked.jobs, Path(place))
