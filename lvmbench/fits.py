@@ -159,28 +159,29 @@ class _Data:
 
 
 def _data(cell: Cell, shop: Workshop) -> _Data:
-    dataset = shop.catalog.get("dataset", cell.dataset).load()(**cell.dataset_options)
-    if content_of(dataset) != cell.fingerprint:
-        raise DataError(f"{cell.dataset_label}: its files changed since this was planned. Run it again.")
     with shop.phases("load"):
         shop.progress("load", 0, 1)
-        return _Data(dataset, *_read(_Asked(cell.fingerprint, dataset, cell.budget)))
+        return _read(_Asked(cell.content, cell.budget, cell, shop.catalog))
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """A data set as far as a budget reads it; equal for equal content."""
+    """The data of a cell as far as its budget reads them; equal for equal content."""
 
-    fingerprint: str
-    dataset: Dataset = field(compare=False)
+    content: tuple[str, str]
     budget: Budget
+    cell: Cell = field(compare=False)
+    catalog: Catalog = field(compare=False)
 
 
-@lru_cache(maxsize=1)  # a worker's cells mostly share their data
-def _read(asked: _Asked) -> tuple[Mapping[SplitName, Split], Mapping[str, int]]:
-    """Return the splits, and what was found on the way: the next object of the same content will not read them."""
-    splits = {name: asked.dataset.split(name, getattr(asked.budget, name)) for name in SPLITS}
-    return splits, counted(findings_of(asked.dataset))
+@lru_cache(maxsize=1)  # a worker's cells mostly share their data: it builds, names and reads them once
+def _read(asked: _Asked) -> _Data:
+    cell = asked.cell
+    dataset = asked.catalog.get("dataset", cell.dataset).load()(**cell.dataset_options)
+    if content_of(dataset) != cell.fingerprint:
+        raise DataError(f"{cell.dataset_label}: its files changed since this was planned. Run it again.")
+    splits = {name: dataset.split(name, getattr(cell.budget, name)) for name in SPLITS}
+    return _Data(dataset, splits, counted(findings_of(dataset)))
 
 
 def _checkpoints(cell: Cell, shop: Workshop) -> Checkpoints:

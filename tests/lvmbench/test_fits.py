@@ -236,3 +236,18 @@ def test_a_fit_that_broke_leaves_no_checkpoint(cut, shop):
     with pytest.raises(TrainingError, match="step 3 of 4"):
         fits.fitted(cell, shop)
     assert not shop.store.checkpoint(cell.fit_key).exists()
+
+
+def test_the_data_of_a_worker_are_built_and_named_once_for_all_its_cells(catalog, shop, monkeypatch):
+    built, named = [], []
+    stripes = type(catalog.get("dataset", "stripes").load()())
+    monkeypatch.setattr(stripes, "__init__", lambda self: built.append(1), raising=False)
+    monkeypatch.setattr(fits, "content_of", lambda data, of=fits.content_of: named.append(1) or of(data))
+    first, second = plan(spec("means", seeds=2, metrics="auroc"), catalog).cells
+    built.clear()
+    fits._read.cache_clear()
+    data = [fits.fitted(cell, shop).dataset for cell in (first, second, first)]
+    assert data[0] is data[1] is data[2]
+    assert (len(built), len(named)) == (1, 1)
+    other = replace(first, budget=replace(first.budget, train=64))
+    assert len(fits.fitted(other, shop).splits["train"]) == 64
