@@ -156,7 +156,7 @@ def test_one_is_due_so_many_seconds_after_the_beginning_and_after_the_one_before
 
 
 def test_those_that_take_long_to_write_are_further_apart(path, clock, monkeypatch):
-    def slow(path, write):
+    def slow(blobs):
         clock.now += 3
 
     monkeypatch.setattr(checkpoints, "put", slow)
