@@ -10,14 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Adam
 
+from lvmbench.adam import Adam
 from lvmbench.errors import TrainingError
 from lvmbench.protocols import Batch, HasLoss, HasLosses, Loss, ParameterGroup
 
 WARM_UP = 0.03  # of the steps, until the learning rate is whole
 DECAY = 0.2  # of the steps, in which it goes to nothing
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what Adam remembers of each parameter
 
 Terms = Mapping[str, Tensor]  # each a mean over the batch: []
 Losses = Callable[[Batch, float], Mapping[str, Terms]]
@@ -33,31 +32,31 @@ class Descent:
 
     def __init__(self, groups: Mapping[str, ParameterGroup], losses: Losses, rate: float) -> None:
         self.groups, self.losses, self.rate = groups, losses, rate
-        self.optimisers = {name: _adam(group) for name, group in groups.items()}
+        self.optimisers = {name: Adam(group.parameters, group.betas) for name, group in groups.items()}
 
     def step(self, batch: Batch, progress: float) -> Terms:
         """Take one step of every optimiser whose loss there is; return the terms of all losses: [] each."""
         losses = self.losses(batch, progress)
-        for name, terms in losses.items():  # all gradients before the first step: a step changes the weights
-            parameters = list(self.groups[name].parameters)
-            gradients = torch.autograd.grad(
-                total(terms), parameters, retain_graph=len(losses) > 1, allow_unused=True
+        # all gradients before the first step: a step changes the weights
+        gradients = {
+            name: torch.autograd.grad(
+                total(terms),
+                self.optimisers[name].parameters,
+                retain_graph=len(losses) > 1,
+                allow_unused=True,
             )
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient
-        for name in losses:
-            for group in self.optimisers[name].param_groups:
-                group["lr"] = self.rate * self.groups[name].rate * learning_rate(progress)
-            self.optimisers[name].step()
+            for name, terms in losses.items()
+        }
+        for name, slopes in gradients.items():
+            self.optimisers[name].step(slopes, self.rate * self.groups[name].rate * learning_rate(progress))
         return {name: term.detach() for terms in losses.values() for name, term in terms.items()}
 
     def state(self) -> dict[str, Tensor]:
-        """Return what the optimisers remember, by group, place of the parameter and name."""
+        """Return what the optimisers remember, by group, place of the parameter and name: the tensors themselves."""
         return {
-            f"{name}/{place}/{moment}": value
+            f"{name}/{key}": value
             for name, optimiser in self.optimisers.items()
-            for place, parameter in enumerate(self.groups[name].parameters)
-            for moment, value in optimiser.state.get(parameter, {}).items()
+            for key, value in optimiser.state().items()
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -66,16 +65,12 @@ class Descent:
         Raises:
             ValueError: if it is not of these parameters.
         """
-        left = dict(state)
-        for name, optimiser in self.optimisers.items():
-            kept = {}
-            for place, parameter in enumerate(self.groups[name].parameters):
-                if f"{name}/{place}/{MOMENTS[0]}" in left:  # a parameter whose loss never came has none
-                    taken = (left.pop(f"{name}/{place}/{moment}") for moment in MOMENTS)
-                    kept[place] = dict(zip(MOMENTS, _moments(parameter, *taken), strict=True))
-            optimiser.load_state_dict({**optimiser.state_dict(), "state": kept})
-        if left:
-            raise ValueError(f"no parameter has the moments {', '.join(list(left)[:3])}")
+        own = self.state()
+        shapes = ({name: moment.shape for name, moment in of.items()} for of in (own, state))
+        if len({tuple(sorted(of.items())) for of in shapes}) > 1:
+            raise ValueError("its moments are not those of parameters of these names and shapes")
+        for name, moment in own.items():
+            moment.copy_(state[name])
 
 
 def objective(model: Any) -> tuple[Mapping[str, ParameterGroup], Losses]:
@@ -143,16 +138,3 @@ def denormals_flushed() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(already)
-
-
-def _moments(parameter: Tensor, step: Tensor, *moments: Tensor) -> tuple[Tensor, ...]:
-    """Return moments that lie in memory as their parameter does, which the fused step takes for granted."""
-    if any(moment.shape != parameter.shape for moment in moments) or step.dim():
-        raise ValueError(f"moments {[list(m.shape) for m in (step, *moments)]} of {list(parameter.shape)}")
-    return step, *(torch.empty_like(parameter).copy_(moment) for moment in moments)
-
-
-def _adam(group: ParameterGroup) -> Adam:
-    parameters = list(group.parameters)
-    # the fused step is three to nine times as fast as the others
-    return Adam(parameters, betas=group.betas, fused=parameters[0].device.type in ("cpu", "cuda"))

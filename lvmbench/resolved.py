@@ -22,6 +22,7 @@ ENGINE = tuple(
     for name in (
         "training",
         "descent",
+        "adam",
         "feed",
         "randomness",
         "nets",

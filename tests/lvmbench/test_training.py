@@ -280,7 +280,7 @@ def test_a_group_has_the_rate_and_the_betas_that_it_asks_for():
     assert 1 - float(model.b.detach()) == pytest.approx(moved / 2, rel=1e-3)
     groups, losses = objective(model)
     (optimiser,) = {o for n, o in Descent(groups, losses, 1e-3).optimisers.items() if n == "b"}
-    assert optimiser.param_groups[0]["betas"] == (0.0, 0.9)
+    assert optimiser.betas == (0.0, 0.9)
 
 
 def test_what_needs_no_gradient_is_in_no_group():

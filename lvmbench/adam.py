@@ -1,0 +1,58 @@
+"""Adam, by one call of torch's fused kernel.
+
+``torch.optim`` does the same with more care for cases that a descent does not have: it takes a second to import and
+as long for a small step as the kernel itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-8
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what is remembered of each parameter
+
+
+class Adam:
+    """Adam of some parameters (Kingma & Ba 2015, algorithm 1)."""
+
+    def __init__(self, parameters: Iterable[Tensor], betas: tuple[float, float]) -> None:
+        self.parameters, self.betas = list(parameters), betas
+        # the kernel pairs numbers by their place in memory: moments and gradients lie as their parameter does
+        self.moments = [
+            (torch.zeros((), device=p.device), torch.zeros_like(p), torch.zeros_like(p))
+            for p in self.parameters
+        ]
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor | None], rate: float) -> None:
+        """Take one step of the parameters that have a gradient."""
+        live = [
+            (p, _as_it_lies(p, g), *m)
+            for p, g, m in zip(self.parameters, gradients, self.moments, strict=True)
+            if g is not None
+        ]
+        if not live:
+            return
+        parameters, slopes, steps, means, squares = (list(column) for column in zip(*live, strict=True))
+        torch._foreach_add_(steps, 1)
+        torch._fused_adam_(
+            parameters, slopes, means, squares, [], steps, lr=rate, beta1=self.betas[0], beta2=self.betas[1],
+            weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
+        )  # fmt: skip
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what is remembered, by the place of the parameter and name."""
+        return {
+            f"{place}/{name}": moment
+            for place, moments in enumerate(self.moments)
+            for name, moment in zip(MOMENTS, moments, strict=True)
+        }
+
+
+def _as_it_lies(parameter: Tensor, gradient: Tensor) -> Tensor:
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
