@@ -1,0 +1,216 @@
+"""Are the claims of speed true? ``python tests/perf/against_peers.py [--quick] [--only NAME] [--out FILE]``.
+
+Trains the same nets with pythae, with lvmbench and by a hand-written loop, in turn, on a machine that is to be idle;
+estimates likelihoods, takes the metric set, and measures what the machine can do at most in the same run. Writes
+the first part of ``results/performance.md``. pythae comes with ``pip install lvmbench[peers]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import torch
+from peers import cell_memory, metric_set, training
+from peers.leg import Side
+from peers.machine import Peak, fresh, head, peak, shown, wait_until_idle
+from peers.report import OUT, PARTS, QUICK, number, spread, table, verdict, write
+from peers.rounds import Spread, play
+from peers.training import Settings
+from peers.workloads import WORKLOADS
+
+from lvmbench.environment import cores
+
+LIKELIHOOD = WORKLOADS["iwae-k1-20"]
+FASTER_NLL = 6.0  # in float32, times pythae
+QUICKLY = Settings(seconds=0.6, rounds=2, patience=2.0)
+BESIDE = ("nll", "metrics", "memory")
+
+HOW = """MLP: pythae's default, 784-512-16 with ReLU. IWAE net: 784-200-200-50 with tanh. conv: the layers of Burgess et
+al. (2018), a z of 16. MNIST conv: pythae's own net with batch normalisation, a z of 16.
+
+Both sides train the same layers on the same pictures (noise: what they show changes no step's work) with the
+same batch size, each as its user would: pythae with its own trainer on a tensor data set, without validation
+pictures, which makes it faster, one seed after another, on one thread or all, whichever a trial found faster;
+lvmbench with its engine, one process of one thread a core, seeds dealt to them, looks at validation pictures
+included. Timed is from the end of the first step to the end of the last: processes, imports and building
+are nobody's time. A figure is the median of the rounds, with the least and the most; the order of the sides is
+reversed every second round. pythae's rate for eight seeds is that for one."""
+LIMITS = """Arithmetic: the step's floating-point operations at the peak of a matrix product. Bytes: what operators
+other than products read and write, at the speed of a copy, as if no cache held any. Dispatch: the number of
+operators times the time of a small one. The three overlap, and each is an estimate."""
+OVERHEAD = """The loop (`tests/perf/peers/hand.py`) trains the same model on the same loss and schedule, looks at the
+same number of validation pictures, and knows nothing of lvmbench's engine. Compared is processor time for an
+image on a CPU."""
+METRICS = """Seconds of one thread, from pictures to score. disentanglement_lib needs TensorFlow 1 and cannot be
+installed: its ways are those in `tests/perf/peers/metric_set.py`, at smaller sizes than its own. Ours gives each
+score its bootstrap interval too, which it does not. "all" is each score once, on ours from one encoding."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what was asked for, and write or print it."""
+    asked = _parser().parse_args(arguments)
+    if importlib.util.find_spec("pythae") is None:
+        raise SystemExit("pythae is not installed: pip install 'lvmbench[peers]'.")
+    settings = QUICKLY if asked.quick else Settings()
+    names = [asked.only] if asked.only else [*WORKLOADS, *BESIDE]
+    sections = [QUICK] * asked.quick
+    sections.append(head(["python", *shown(sys.argv)]))
+    sections += list(_sections(names, settings))
+    text = "\n\n".join(sections)
+    if asked.only and not asked.out:
+        print(text)
+    else:
+        write(asked.out or OUT, PARTS[0], text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="two short rounds, to see that it runs")
+    parser.add_argument("--only", choices=[*WORKLOADS, *BESIDE], help="one workload or part, printed")
+    parser.add_argument("--out", type=Path, help=f"the file to write (default: {OUT.name} in results)")
+    return parser
+
+
+def _sections(names: Sequence[str], settings: Settings) -> list[str]:
+    """Return the sections that were asked for, in their order."""
+    one, every = peak(1), peak(cores())
+    workloads = [name for name in names if name in WORKLOADS]
+    found = [_machine(one, every)]
+    if workloads:
+        found += _training(workloads, settings, one, every)
+    beside: dict[str, Callable[[], str]] = {
+        "nll": partial(_likelihood, settings, _waiting(settings)),
+        "metrics": partial(_metrics, settings, _waiting(settings)),
+        "memory": _memory,
+    }
+    found += [make() for name, make in beside.items() if name in names]
+    return found + [_gpu(workloads, settings)] * bool(workloads)
+
+
+def _waiting(settings: Settings) -> Callable[[], bool]:
+    return partial(wait_until_idle, settings.patience)
+
+
+def _machine(one: Peak, every: Peak) -> str:
+    rows = [_told(p) for p in {p.threads: p for p in (one, every)}.values()]
+    told = table(["threads", "float32, GF/s", "bfloat16, GF/s", "copy, GB/s", "small operator, µs"], rows)
+    how = "Measured in this run: products of 2048×2048, a copy of 256 MiB."
+    return f"### What the machine does at most\n\n{how}\n\n{told}"
+
+
+def _told(p: Peak) -> list[str]:
+    return [str(p.threads), *map(number, (p.float32, p.bfloat16, p.copy)), f"{1e6 * p.operator:.1f}"]
+
+
+def _training(names: Sequence[str], settings: Settings, one: Peak, every: Peak) -> list[str]:
+    found = []
+    for name in names:
+        print(name, file=sys.stderr)
+        found.append(training.train(WORKLOADS[name], settings, _waiting(settings)))
+    missed = training.shortfalls(found, one, every)
+    parts = {
+        "Training": (HOW, training.rates_table(found)),
+        "Training beside the aims": (_aimed_for(), training.aims_table(found, training.on_two_cores), missed),
+        "Share of the peak": (training.peak_table(found, one, every),),
+        "What bounds a step": (LIMITS, training.limits_table(found, one)),
+        "The engine's overhead": (OVERHEAD, training.overhead_table(found)),
+    }
+    return [f"### {title}\n\n" + "\n\n".join(filter(None, part)) for title, part in parts.items()]
+
+
+def _aimed_for() -> str:
+    here = "as here" if cores() == 2 else f"this machine has {cores()}: its figures answer other aims"
+    return f"The aims are for two cores ({here})."
+
+
+def _likelihood(settings: Settings, wait: Callable[[], bool]) -> str:
+    print("nll", file=sys.stderr)
+    with ExitStack() as stack:
+        theirs, threads = training.fastest("pythae nll", LIKELIHOOD, settings, stack)
+        ours = stack.enter_context(Side("ours nll", LIKELIHOOD.name, "cpu", cores()))
+        images = {side.name: side.images_in(settings.seconds, batch=1) for side in (theirs, ours)}
+        found = play(
+            {
+                "pythae": lambda _: theirs.run(images["pythae nll"], [0]),
+                "one": lambda _: ours.run(images["ours nll"], [0]),
+                "all": lambda _: ours.run(images["ours nll"], range(cores())),
+            },
+            settings.rounds,
+            wait,
+        )
+    times = {side: found.times_as_fast(side, "pythae") for side in ("one", "all")}
+    said = verdict(times["all"].median >= FASTER_NLL, found.idle)
+    names = {
+        "pythae": f"pythae, threads: {threads}",
+        "one": "ours, one process",
+        "all": f"ours, {cores()} processes",
+    }
+    rows = [
+        [name, spread(Spread.of([1000 / r for r in found.rates(side)])), spread(times[side]) if side in times else ""]
+        for side, name in names.items()
+    ]  # fmt: skip
+    told = table(["IWAE net, float32", "ms an image", "times as fast"], rows)
+    aim = f"Aim: {FASTER_NLL:g} times as fast with all cores: {said}."
+    return f"### log p(x) by 5,000 samples\n\n{told}\n\n{aim}"
+
+
+def _metrics(settings: Settings, wait: Callable[[], bool]) -> str:
+    print("metrics", file=sys.stderr)
+    idle = wait()
+    seconds = json.loads(fresh(Path(metric_set.__file__), str(settings.rounds)))
+    theirs, ours = (seconds[side] for side in ("theirs", "ours"))
+    theirs["all"] = [sum(of) for of in zip(*theirs.values(), strict=True)]
+    theirs[metric_set.LINEAR] = theirs["DCI"]
+    rows = [
+        [name, spread(Spread.of(theirs[name])), spread(Spread.of(of)), number(_faster(theirs[name], of))]
+        for name, of in ours.items()
+    ]
+    told = table(["seconds", "disentanglement_lib's way", "ours", "times as fast"], rows)
+    return f"### The metric set\n\n{METRICS}\n\n{told}" + ("" if idle else "\n\nThe machine was not idle.")
+
+
+def _faster(theirs: Sequence[float], ours: Sequence[float]) -> float:
+    return Spread.of([a / b for a, b in zip(theirs, ours, strict=True)]).median
+
+
+def _memory() -> str:
+    print("memory", file=sys.stderr)
+    found = cell_memory.of_cell()
+    said = verdict(found.above < cell_memory.MOST)
+    rows = [[name, f"{mib:.0f}", f"{mib - found.data:.0f}"] for name, mib in found.peaks.items()]
+    told = table(["phase", "peak, MiB", "above the pictures"], rows)
+    return (
+        f"### Memory\n\nA cell of `vae` on {cell_memory.BUDGET.train:,} faces at 64×64, in a worker; its pictures are\n"
+        f"{found.data:.0f} MiB, libraries are in the peaks.\n\n{told}\n\nAim: {cell_memory.MOST:,} MiB above: {said}."
+    )
+
+
+def _gpu(names: Sequence[str], settings: Settings) -> str:
+    """Return the same workloads on a GPU, one seed and members, or that there is none."""
+    title = "### One GPU\n\n"
+    if not torch.cuda.is_available():
+        return f"{title}Not measured: this machine has no CUDA device."
+    on_it = Settings(settings.seconds, settings.rounds, settings.patience, "cuda")
+    found = [training.train(WORKLOADS[name], on_it, _waiting(on_it)) for name in names]
+    most = peak(1, "cuda")
+    parts = [
+        f"{torch.cuda.get_device_name()}: float32 {number(most.float32)} GF/s, bfloat16 {number(most.bfloat16)} GF/s, "
+        f"copy {number(most.copy)} GB/s.",
+        training.rates_table(found),
+        "The aims are for one H200.",
+        training.aims_table(found, training.on_gpu),
+        training.members_text(found),
+        training.overhead_table(found),
+    ]
+    return title + "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Our side: lvmbench's own engine, asked as the harness asks it, in a process of one thread."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from lvmbench.api import Budget
+from lvmbench.catalog import Catalog
+from lvmbench.data import Split
+from lvmbench.feed import on
+from lvmbench.training import LOOK_COST, LOOKS, build, fit
+from peers.window import Timing, Window
+from peers.workloads import Workload, pictures, split_of
+
+Precision = str  # "float32" | "bfloat16"
+
+
+def precision(workload: Workload, device: str) -> Precision:
+    """Return the precision that lvmbench takes by itself for a workload: all that is said of it is said here."""
+    return "float32"
+
+
+def told(chosen: Precision) -> dict[str, Any]:
+    """Return the arguments of ``fit`` that ask for a precision."""
+    return {}
+
+
+def computing(chosen: Precision, model: torch.nn.Module, device: str) -> AbstractContextManager[Any]:
+    """Return the context in which a hand-written loop trains a model in a precision."""
+    if chosen == "float32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, torch.bfloat16)
+
+
+def run(workload: Workload, images: int, seeds: list[int], device: str) -> Timing:
+    """Train these seeds on so many images each, and return what it took."""
+    budget = budget_of(workload, images)
+    data, val = splits(workload, looks_at(budget), device)
+    total = Timing()
+    for seed in seeds:
+        window = Window(device)
+        fit(
+            made(workload, seed),
+            data,
+            val,
+            budget,
+            workload.schema,
+            seed=seed,
+            device=device,
+            on_progress=lambda step, steps, window=window: window.step(step),
+            **told(precision(workload, device)),
+        )
+        total += window.timing(workload.batch)
+    return total
+
+
+def made(workload: Workload, seed: int) -> torch.nn.Module:
+    """Return a model with the initial weights of a seed."""
+    return build(_model(workload.model), workload.schema, workload.options, seed)
+
+
+def budget_of(workload: Workload, images: int) -> Budget:
+    """Return a budget of so many images."""
+    return Budget("speed", images=images, batch=workload.batch, train=workload.rows)
+
+
+def looks_at(budget: Budget) -> int:
+    """Return how many validation pictures make the looks of a short run cost the share that they have in a long one."""
+    return max(1, round(budget.images / LOOK_COST * LOOKS / min(LOOKS, budget.steps)))
+
+
+def splits(workload: Workload, looked_at: int, device: str) -> tuple[Split, Split]:
+    """Return the pictures to learn from and those to choose by, on the device."""
+    data = _resident(workload, device)
+    return data, data.head(looked_at)
+
+
+@lru_cache(1)
+def _resident(workload: Workload, device: str) -> Split:
+    return on(split_of(pictures(workload), workload.rows), device)
+
+
+@lru_cache
+def _model(name: str) -> Any:
+    return Catalog.discover().get("model", name).load()

@@ -1,0 +1,28 @@
+"""Our side of the likelihood by 5,000 draws: the same call as the metric ``iw-bound`` makes."""
+
+from __future__ import annotations
+
+import torch
+
+from lvmbench.evaluation import ENCODE_BATCH
+from lvmbench.objectives import bounds
+from lvmbench.pixels import observe
+from peers.engine import made
+from peers.window import Timing, Window
+from peers.workloads import Workload, pictures
+
+DRAWS = 5000
+
+
+@torch.no_grad()
+def run(workload: Workload, images: int, seeds: list[int], device: str) -> Timing:
+    """Bound the likelihood of so many pictures by 5,000 draws each."""
+    model, window = made(workload, seeds[0]).to(device).eval(), Window(device)
+    x = observe(workload.schema, pictures(workload)[:images]).to(device)
+    bounds(model, x[:1], 100)
+    window.step()
+    for some in x.split(ENCODE_BATCH):
+        total = bounds(model, some, DRAWS).iwae
+    assert total.isfinite().all()  # read, so that a device has finished
+    window.step()
+    return window.timing(images)

@@ -1,0 +1,88 @@
+"""What bounds a step: its arithmetic at the machine's peak, its bytes at the speed of a copy, its dispatch.
+
+All three are counted on one training step of our model. The bytes are what operators other than products and
+convolutions read and write, as if no cache held any: an upper bound of that part. The dispatch is the number
+of operators times the cost of a small one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from lvmbench.pixels import observe
+from peers.engine import made
+from peers.hand import mean_loss
+from peers.machine import Peak
+from peers.workloads import Workload, pictures
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one training step does: floating-point operations, operators, bytes moved by all but products."""
+
+    batch: int
+    flops: int
+    operators: int
+    bytes: int
+
+    @property
+    def flops_per_image(self) -> float:
+        """Floating-point operations for one image."""
+        return self.flops / self.batch
+
+    def bounds(self, peak: Peak, precision: str) -> dict[str, float]:
+        """Return the seconds that each limit alone would let a step take."""
+        return {
+            "arithmetic": self.flops / (peak.of(precision) * 1e9),
+            "bytes": self.bytes / (peak.copy * 1e9),
+            "dispatch": self.operators * peak.operator,
+        }
+
+
+def counted(workload: Workload) -> Step:
+    """Count one training step, the optimiser's included."""
+    model = made(workload, 0)
+    optimiser = Adam(model.parameters(), fused=True)
+    x = observe(workload.schema, pictures(workload)[: workload.batch])
+    # the counter of operators is the inner one: it sees what torch runs, not what it is asked for
+    with FlopCounterMode(display=False) as flops, _Operators() as operators:
+        mean_loss(model, x).backward()
+        optimiser.step()
+    return Step(workload.batch, flops.get_total_flops(), operators.count, operators.bytes)
+
+
+def told(bounds: Mapping[str, float], seconds: float) -> str:
+    """Return the shares of a step's seconds that the limits explain, the largest first."""
+    ordered = sorted(bounds.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {100 * bound / seconds:.0f} %" for name, bound in ordered)
+
+
+class _Operators(TorchDispatchMode):
+    """Counts operators that compute something, and the bytes of those that are no product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = self.bytes = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.count += 1
+            if func._overloadpacket not in flop_registry:
+                self.bytes += sum(t.numel() * t.element_size() for t in _tensors((args, kwargs, out)))
+        return out
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
