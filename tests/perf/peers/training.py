@@ -26,7 +26,7 @@ class Settings:
 
     seconds: float = 2.5
     rounds: int = 5
-    patience: float = 120.0
+    patience: float = 60.0
     device: str = "cpu"
 
     @property
@@ -97,7 +97,7 @@ def rates_table(trained: list[Trained]) -> str:
             t.workload.title,
             f"{spread(t.found.rate('pythae'))}, {t.threads}",
             spread(t.found.rate("ours")),
-            f"{spread(t.found.rate('ours together'))}",
+            spread(t.found.rate("ours together")),
         ]
         for t in trained
     ]
