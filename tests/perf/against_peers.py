@@ -9,26 +9,20 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import torch
-from peers import cell_memory, metric_set, training
-from peers.leg import Side
-from peers.machine import Peak, fresh, head, peak, shown, wait_until_idle
-from peers.report import OUT, PARTS, QUICK, number, spread, table, verdict, write
-from peers.rounds import Spread, play
+from peers import beside, training
+from peers.machine import Peak, head, peak, shown, wait_until_idle
+from peers.report import OUT, PARTS, QUICK, number, table, write
 from peers.training import Settings
 from peers.workloads import WORKLOADS
 
 from lvmbench.environment import cores
 
-LIKELIHOOD = WORKLOADS["iwae-k1-20"]
-FASTER_NLL = 6.0  # in float32, times pythae
 QUICKLY = Settings(seconds=0.6, rounds=2, patience=2.0)
 BESIDE = ("nll", "metrics", "memory")
 
@@ -48,9 +42,6 @@ operators times the time of a small one. The three overlap, and each is an estim
 OVERHEAD = """The loop (`tests/perf/peers/hand.py`) trains the same model on the same loss and schedule, looks at the
 same number of validation pictures, and knows nothing of lvmbench's engine. Compared is processor time for an
 image on a CPU."""
-METRICS = """Seconds of one thread, from pictures to score. disentanglement_lib needs TensorFlow 1 and cannot be
-installed: its ways are those in `tests/perf/peers/metric_set.py`, at smaller sizes than its own. Ours gives each
-score its bootstrap interval too, which it does not. "all" is each score once, on ours from one encoding."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -85,12 +76,14 @@ def _sections(names: Sequence[str], settings: Settings) -> list[str]:
     found = [_machine(one, every)]
     if workloads:
         found += _training(workloads, settings, one, every)
-    beside: dict[str, Callable[[], str]] = {
-        "nll": partial(_likelihood, settings, _waiting(settings)),
-        "metrics": partial(_metrics, settings, _waiting(settings)),
-        "memory": _memory,
+    parts: dict[str, Callable[[], str]] = {
+        "nll": partial(beside.likelihoods, settings, _waiting(settings), every),
+        "metrics": partial(beside.metrics, settings, _waiting(settings)),
+        "memory": beside.memory,
     }
-    found += [make() for name, make in beside.items() if name in names]
+    for name in (name for name in parts if name in names):
+        print(name, file=sys.stderr)
+        found.append(parts[name]())
     return found + [_gpu(workloads, settings)] * bool(workloads)
 
 
@@ -130,68 +123,6 @@ def _aimed_for() -> str:
     return f"The aims are for two cores ({here})."
 
 
-def _likelihood(settings: Settings, wait: Callable[[], bool]) -> str:
-    print("nll", file=sys.stderr)
-    with ExitStack() as stack:
-        theirs, threads = training.fastest("pythae nll", LIKELIHOOD, settings, stack)
-        ours = stack.enter_context(Side("ours nll", LIKELIHOOD.name, "cpu", cores()))
-        images = {side.name: side.images_in(settings.seconds, batch=1) for side in (theirs, ours)}
-        found = play(
-            {
-                "pythae": lambda _: theirs.run(images["pythae nll"], [0]),
-                "one": lambda _: ours.run(images["ours nll"], [0]),
-                "all": lambda _: ours.run(images["ours nll"], range(cores())),
-            },
-            settings.rounds,
-            wait,
-        )
-    times = {side: found.times_as_fast(side, "pythae") for side in ("one", "all")}
-    said = verdict(times["all"].median >= FASTER_NLL, found.idle)
-    names = {
-        "pythae": f"pythae, threads: {threads}",
-        "one": "ours, one process",
-        "all": f"ours, {cores()} processes",
-    }
-    rows = [
-        [name, spread(Spread.of([1000 / r for r in found.rates(side)])), spread(times[side]) if side in times else ""]
-        for side, name in names.items()
-    ]  # fmt: skip
-    told = table(["IWAE net, float32", "ms an image", "times as fast"], rows)
-    aim = f"Aim: {FASTER_NLL:g} times as fast with all cores: {said}."
-    return f"### log p(x) by 5,000 samples\n\n{told}\n\n{aim}"
-
-
-def _metrics(settings: Settings, wait: Callable[[], bool]) -> str:
-    print("metrics", file=sys.stderr)
-    idle = wait()
-    seconds = json.loads(fresh(Path(metric_set.__file__), str(settings.rounds)))
-    theirs, ours = (seconds[side] for side in ("theirs", "ours"))
-    theirs["all"] = [sum(of) for of in zip(*theirs.values(), strict=True)]
-    theirs[metric_set.LINEAR] = theirs["DCI"]
-    rows = [
-        [name, spread(Spread.of(theirs[name])), spread(Spread.of(of)), number(_faster(theirs[name], of))]
-        for name, of in ours.items()
-    ]
-    told = table(["seconds", "disentanglement_lib's way", "ours", "times as fast"], rows)
-    return f"### The metric set\n\n{METRICS}\n\n{told}" + ("" if idle else "\n\nThe machine was not idle.")
-
-
-def _faster(theirs: Sequence[float], ours: Sequence[float]) -> float:
-    return Spread.of([a / b for a, b in zip(theirs, ours, strict=True)]).median
-
-
-def _memory() -> str:
-    print("memory", file=sys.stderr)
-    found = cell_memory.of_cell()
-    said = verdict(found.above < cell_memory.MOST)
-    rows = [[name, f"{mib:.0f}", f"{mib - found.data:.0f}"] for name, mib in found.peaks.items()]
-    told = table(["phase", "peak, MiB", "above the pictures"], rows)
-    return (
-        f"### Memory\n\nA cell of `vae` on {cell_memory.BUDGET.train:,} faces at 64×64, in a worker; its pictures are\n"
-        f"{found.data:.0f} MiB, libraries are in the peaks.\n\n{told}\n\nAim: {cell_memory.MOST:,} MiB above: {said}."
-    )
-
-
 def _gpu(names: Sequence[str], settings: Settings) -> str:
     """Return the same workloads on a GPU, one seed and members, or that there is none."""
     title = "### One GPU\n\n"
@@ -206,7 +137,8 @@ def _gpu(names: Sequence[str], settings: Settings) -> str:
         training.rates_table(found),
         "The aims are for one H200.",
         training.aims_table(found, training.on_gpu),
-        training.members_text(found),
+        f"{training.members_text(found)}\n{beside.likelihood_on_gpu(on_it)}",
+        "Burda's published values within their minutes are not measured here.",
         training.overhead_table(found),
     ]
     return title + "\n\n".join(parts)

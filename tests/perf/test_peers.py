@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from peers import engine, hand, limits, metric_set
+from peers import engine, hand, likelihood, limits, metric_set
 from peers.window import Window
 from peers.workloads import WORKLOADS, Workload, pictures, split_of
 
@@ -98,6 +98,12 @@ def test_the_arithmetic_of_a_step_is_that_of_its_products():
     assert found.flops == 3 * forward - 2 * 8 * 784 * 200
     assert found.operators > 2 * len(layers)
     assert found.bytes > 0
+
+
+def test_the_arithmetic_of_a_likelihood_is_that_of_its_decodings():
+    # the encoder runs once for a hundred draws that are counted, and once for all 5,000: it is 1 % of the whole
+    decoder = 2 * 5000 * (50 * 200 + 200 * 200 + 200 * 784)
+    assert likelihood.flops(WORKLOADS["iwae-k1-20"]) == pytest.approx(decoder, rel=0.02)
 
 
 def test_the_pictures_of_a_workload_fill_whole_batches():

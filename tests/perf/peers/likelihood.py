@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from lvmbench.evaluation import ENCODE_BATCH
 from lvmbench.objectives import bounds
@@ -26,3 +27,12 @@ def run(workload: Workload, images: int, seeds: list[int], device: str) -> Timin
     assert total.isfinite().all()  # read, so that a device has finished
     window.step()
     return window.timing(images)
+
+
+def flops(workload: Workload) -> float:
+    """Return the floating-point operations that one image takes, counted on a few of the draws."""
+    few = DRAWS // 50
+    x = observe(workload.schema, pictures(workload)[:1])
+    with FlopCounterMode(display=False) as counter:
+        bounds(made(workload, 0).eval(), x, few)
+    return counter.get_total_flops() * DRAWS / few
