@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from peers import engine, hand, likelihood, limits, metric_set
+from peers.leg import Side
 from peers.window import Window
 from peers.workloads import WORKLOADS, Workload, pictures, split_of
 
@@ -81,6 +82,17 @@ def test_the_hand_written_loop_learns_what_the_engine_learns():
     reached = hand.look(by_hand, data, 8, TINY.schema)
     before = hand.look(engine.made(TINY, 0), data, 8, TINY.schema)
     assert reached == pytest.approx(history.curve[-1][1], abs=0.05 * before)
+
+
+def test_seeds_are_dealt_to_the_processes_of_a_side():
+    with Side("hand", "iwae-k1-20", "cpu", processes=2) as side:
+        assert [t.images for t in side.run(80, [0, 1, 2])] == [2 * 60, 60]
+        assert [t.images for t in side.run(80, [5])] == [60]
+
+
+def test_a_side_that_fails_tells_why():
+    with Side("hand", "no such workload", "cpu") as side, pytest.raises(SystemExit, match="KeyError"):
+        side.run(80, [0])
 
 
 def test_looks_of_a_short_run_cost_the_share_that_they_cost_in_a_long_one():
