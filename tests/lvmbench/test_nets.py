@@ -72,6 +72,16 @@ def test_every_bias_of_a_new_network_is_nothing(kind):
         assert not any(p.any() for p in biases)
 
 
+def test_without_gradients_the_tanh_of_burda_is_torchs():
+    x = torch.linspace(-20, 20, 4001)
+    tanh = next(m for m in encoder(Schema((1, 28, 28), "gaussian"), 4, "burda") if isinstance(m, nn.Tanh))
+    with torch.no_grad():
+        torch.testing.assert_close(tanh(x), x.tanh(), atol=3e-7, rtol=0)
+    assert torch.equal(tanh(x), x.tanh())
+    with torch.no_grad():
+        assert torch.equal(tanh(x.double()), x.double().tanh())
+
+
 def shapes(net, dims=2):
     return [tuple(p.shape) for p in net.parameters() if p.dim() == dims]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
 import torch
 
 from lvmbench.api import Budget
+from lvmbench.bodies import Precision, fastest
 from lvmbench.catalog import Catalog
 from lvmbench.data import Split
 from lvmbench.feed import on
@@ -16,24 +16,10 @@ from lvmbench.training import LOOK_COST, LOOKS, build, fit
 from peers.window import Timing, Window
 from peers.workloads import Workload, pictures, split_of
 
-Precision = str  # "float32" | "bfloat16"
-
 
 def precision(workload: Workload, device: str) -> Precision:
-    """Return the precision that lvmbench takes by itself for a workload: all that is said of it is said here."""
-    return "float32"
-
-
-def told(chosen: Precision) -> dict[str, Any]:
-    """Return the arguments of ``fit`` that ask for a precision."""
-    return {}
-
-
-def computing(chosen: Precision, model: torch.nn.Module, device: str) -> AbstractContextManager[Any]:
-    """Return the context in which a hand-written loop trains a model in a precision."""
-    if chosen == "float32":
-        return nullcontext()
-    return torch.autocast(torch.device(device).type, torch.bfloat16)
+    """Return the precision that lvmbench takes by itself for a workload."""
+    return fastest(torch.device(device).type, workload.batch)
 
 
 def run(workload: Workload, images: int, seeds: list[int], device: str) -> Timing:
@@ -52,7 +38,7 @@ def run(workload: Workload, images: int, seeds: list[int], device: str) -> Timin
             seed=seed,
             device=device,
             on_progress=lambda step, steps, window=window: window.step(step),
-            **told(precision(workload, device)),
+            precision=precision(workload, device),
         )
         total += window.timing(workload.batch)
     return total

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.optim import Adam
 
 from lvmbench.api import Budget
+from lvmbench.bodies import computing_in
 from lvmbench.data import Schema, Split
 from lvmbench.pixels import observe
-from peers.engine import budget_of, computing, looks_at, made, precision, splits
+from peers.engine import budget_of, looks_at, made, precision, splits
 from peers.window import Timing, Window
 from peers.workloads import Workload
 
@@ -85,7 +86,7 @@ def run(workload: Workload, images: int, seeds: list[int], device: str) -> Timin
         model = made(workload, seed).to(device)
         torch.manual_seed(seed)
         window = Window(device)
-        with computing(precision(workload, device), model, device):
+        with computing_in(precision(workload, device), model):
             looking = train(model, data, val, budget, workload.schema, window)
         total += window.timing(workload.batch, looking)
     return total

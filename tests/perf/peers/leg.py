@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
-from lvmbench.executors import KEEP_PAGES, THREAD_VARIABLES
+from lvmbench.pool import KEEP_PAGES, THREAD_VARIABLES
 from peers.window import Timing
 
 SIDES = {

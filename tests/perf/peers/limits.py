@@ -18,8 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+from lvmbench.bodies import computing_in
 from lvmbench.pixels import observe
-from peers.engine import computing, made, precision
+from peers.engine import made, precision
 from peers.hand import mean_loss
 from peers.machine import Peak
 from peers.workloads import Workload, pictures
@@ -53,7 +54,7 @@ def counted(workload: Workload) -> Step:
     model = made(workload, 0)
     optimiser = Adam(model.parameters(), fused=True)
     x = observe(workload.schema, pictures(workload)[: workload.batch])
-    used = computing(precision(workload, "cpu"), model, "cpu")
+    used = computing_in(precision(workload, "cpu"), model)
     # the counter of operators is the inner one: it sees what torch runs, not what it is asked for
     with used, FlopCounterMode(display=False) as flops, _Operators() as operators:
         mean_loss(model, x).backward()

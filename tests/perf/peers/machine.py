@@ -163,7 +163,7 @@ def shown(argv: Sequence[str]) -> list[str]:
 
 def fresh(script: Path, *arguments: str, threads: int = 1) -> str:
     """Return what a script prints last, run in a fresh process of so many threads."""
-    from lvmbench.executors import KEEP_PAGES, THREAD_VARIABLES
+    from lvmbench.pool import KEEP_PAGES, THREAD_VARIABLES
 
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     env = {**KEEP_PAGES, **os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), "PYTHONPATH": path}
