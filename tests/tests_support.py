@@ -84,3 +84,9 @@ def assert_linear(cost):
     few, many = cost(40), cost(80)
     assert few > 40
     assert many < 2 * SLACK * few
+
+
+def slopes(adam):
+    """Return the gradients of an optimiser's first step: its mean of them is their share of it."""
+    means = (mean for _, mean, _ in adam.moments)
+    return {p: mean / (1 - adam.betas[0]) for p, mean in zip(adam.parameters, means, strict=True)}

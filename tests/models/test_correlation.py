@@ -14,7 +14,7 @@ from lvmbench.randomness import noise
 from lvmbench_models import correlation
 from lvmbench_models.correlation import BetaTCVAE, FactorVAE, permuted, stratified, weighted
 from lvmbench_models.vae import VAE
-from tests_support import total
+from tests_support import slopes, total
 
 SPREAD = math.sqrt(0.1)  # of each posterior in the toy of reference/models.md, 4.8
 
@@ -356,12 +356,6 @@ def leaking(model, x):
         logits = model.discriminator(torch.cat([z, permuted(other)]))
     truth = torch.cat([torch.ones(len(x)), torch.zeros(len(x))]).double()
     return vae.mean() + binary_cross_entropy_with_logits(logits, truth)
-
-
-def slopes(adam):
-    """Return the gradients of an optimiser's first step: its mean of them is their share of it."""
-    means = (mean for _, mean, _ in adam.moments)
-    return {p: mean / (1 - adam.betas[0]) for p, mean in zip(adam.parameters, means, strict=True)}
 
 
 def test_a_step_gives_each_player_the_gradient_of_its_own_loss(small):
