@@ -85,10 +85,9 @@ class _Bits(Independent[Bernoulli]):
     def log_prob(self, value: Tensor) -> Tensor:
         """Return log Bernoulli(value; logits) in nats: [..., C, H, W] -> [...]."""
         logits = self.base_dist.logits
-        shape = torch.broadcast_shapes(logits.shape, value.shape)
-        if value.requires_grad:
-            value = value.expand(shape)
-        logits = logits.expand(shape)
+        if logits.shape != value.shape:
+            logits, whole = torch.broadcast_tensors(logits, value)
+            value = whole if value.requires_grad else value
         nats: Tensor = _BitLogProb.apply(logits, value)
         return nats
 
