@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from peers import beside, training
 from peers.machine import Peak, head, peak, shown, wait_until_idle
-from peers.report import OUT, PARTS, QUICK, number, table, write
+from peers.report import OUT, PEERS, QUICK, number, table, write
 from peers.training import Settings
 from peers.workloads import WORKLOADS
 
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked.only and not asked.out:
         print(text)
     else:
-        write(asked.out or OUT, PARTS[0], text)
+        write(asked.out or OUT, PEERS, text)
 
 
 def _parser() -> argparse.ArgumentParser:

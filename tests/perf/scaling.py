@@ -21,7 +21,7 @@ import torch
 from peers.leg import Side
 from peers.machine import fresh, head, peak_mib, resident_mib, shown
 from peers.powers import fitted
-from peers.report import OUT, PARTS, QUICK, number, table, verdict, write
+from peers.report import OUT, QUICK, SCALING, number, table, verdict, write
 from peers.workloads import split_of
 
 from lvmbench.api import Budget
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked.only and not asked.out:
         print(text)
     else:
-        write(asked.out or OUT, PARTS[1], text)
+        write(asked.out or OUT, SCALING, text)
 
 
 def _section(name: str, *, quick: bool) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import time_to_quality
+import torch
 from peers import limits, machine, powers, report, rounds, training
 from peers.window import Timing, Window
 from peers.workloads import WORKLOADS
@@ -174,7 +176,7 @@ def test_a_verdict_says_whether_the_machine_was_idle():
 
 
 def test_a_part_of_the_file_is_written_and_the_other_stays(tmp_path):
-    path, (first, second) = tmp_path / "new" / "performance.md", report.PARTS
+    path, (first, second, _) = tmp_path / "new" / "performance.md", report.PARTS
     report.write(path, second, "two")
     report.write(path, first, "one\n\n### deeper\n\ntext")
     report.write(path, second, "three")
@@ -208,3 +210,12 @@ def test_the_script_says_what_to_install_where_pythae_is_absent():
     done = subprocess.run([sys.executable, "-c", code], cwd=perf, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.strip() == "pythae is not installed: pip install 'lvmbench[peers]'."
+
+
+def test_a_control_variate_gives_the_mean_of_all_rows_and_the_error_of_the_gap():
+    torch.manual_seed(0)
+    many = torch.randn(10_000, dtype=torch.float64) * 25 + 90
+    truth = many - 4 + 0.3 * torch.randn(10_000, dtype=torch.float64)
+    value, error = time_to_quality.with_control(truth[:400], many)
+    assert error == pytest.approx(0.3 / 20, rel=0.1)
+    assert abs(value - float(truth.mean())) < 3 * error

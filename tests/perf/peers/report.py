@@ -7,7 +7,7 @@ from pathlib import Path
 
 from peers.rounds import Spread
 
-PARTS = ("Against peers", "Scaling")
+PARTS = PEERS, QUALITY, SCALING = "Against peers", "Time to quality", "Scaling"
 TITLE = "# Performance\n\nMade by the scripts named below, and by nothing else.\n"
 OUT = Path(__file__).parents[3] / "results" / "performance.md"
 QUICK = "**Made with `--quick`: too few rounds, too short. Not a figure to quote.**"
