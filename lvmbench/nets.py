@@ -183,7 +183,9 @@ def _initialised(initialise: Callable[[nn.Module], None], *layers: nn.Module) ->
 
 def _he(layer: nn.Module) -> None:
     """Draw weights under which signals neither grow nor fade (He et al. 2015, eq. 10)."""
-    nn.init.normal_(cast(Tensor, layer.weight), std=math.sqrt(2 / _inputs(layer)))
+    weight = cast(Tensor, layer.weight)
+    if not weight.is_meta:  # on no device there is nothing to draw, and torch loads a compiler for it
+        nn.init.normal_(weight, std=math.sqrt(2 / _inputs(layer)))
 
 
 def _glorot(layer: nn.Module) -> None:

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -292,3 +294,16 @@ def test_a_faulty_file_is_refused_by_its_name(tmp_path, text, told):
 def test_a_file_that_is_not_there_is_refused_by_its_name(tmp_path):
     with pytest.raises(UsageError, match=r"none.toml: No such file"):
         Spec.read(tmp_path / "none.toml")
+
+
+def test_planning_loads_no_compiler():
+    told = """
+import sys
+from lvmbench.catalog import Catalog
+from lvmbench.plan import plan
+from lvmbench.spec import Spec
+assert plan(Spec("vae,discrete"), Catalog.discover()).cells
+print("torch._dynamo" in sys.modules)
+"""
+    answer = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "False"
