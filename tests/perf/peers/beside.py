@@ -22,7 +22,9 @@ IMAGES_ON_GPU, SECONDS_ON_GPU = 10_000, 2.0
 
 METRICS = """Seconds of one thread, from pictures to score. disentanglement_lib needs TensorFlow 1 and cannot be
 installed: its ways are those in `tests/perf/peers/metric_set.py`, at smaller sizes than its own. Ours gives each
-score its bootstrap interval too, which it does not. "all" is each score once, on ours from one encoding."""
+score its bootstrap interval too, which it does not. SAP is not one estimator on both sides: its way fits a linear
+support vector machine for each pair and scores accuracy, ours (`sap-auroc`) ranks by each dimension and scores the
+area under the curve. "all" is each score once, on ours from one encoding."""
 
 
 def likelihoods(settings: Settings, wait: Callable[[], bool], every: Peak) -> str:
@@ -96,8 +98,10 @@ def memory() -> str:
     found = cell_memory.of_cell()
     said = verdict(found.above < cell_memory.MOST)
     rows = [[name, f"{mib:.0f}", f"{mib - found.data:.0f}"] for name, mib in found.peaks.items()]
-    told = table(["phase", "peak, MiB", "above the pictures"], rows)
+    told = table(["phase", "peak, MiB", "above the pictures, at least"], rows)
     return (
         f"### Memory\n\nA cell of `vae` on {cell_memory.BUDGET.train:,} faces at 64×64, in a worker; its pictures are\n"
-        f"{found.data:.0f} MiB, libraries are in the peaks.\n\n{told}\n\nAim: {cell_memory.MOST:,} MiB above: {said}."
+        f"{found.data:.0f} MiB, libraries are in the peaks. The pictures are mapped and only those that a phase\n"
+        f"touched are in its peak: it took at least what is left when all are taken off.\n\n{told}\n\n"
+        f"Aim: {cell_memory.MOST:,} MiB above: {said}."
     )

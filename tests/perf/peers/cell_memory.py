@@ -26,7 +26,7 @@ class Memory:
 
     @property
     def above(self) -> float:
-        """What the cell took beyond its pictures at most."""
+        """What the cell took beyond its pictures in its highest phase, at least: not all of them need be resident."""
         return max(self.peaks.values()) - self.data
 
 

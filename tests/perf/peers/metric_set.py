@@ -204,8 +204,8 @@ def ours(t: Truth, calls: tuple[str, ...], catalog: Catalog) -> None:
     ev = evaluation(t)
     for measure in measures_of(Spec(metrics=list(calls)), catalog):
         for score, _ in take(ev, catalog.get("metric", measure.name).load(), measure, ""):
-            if score.status == "failed":
-                raise SystemExit(f"{measure.name}: {score.reason}")
+            if score.status != "done":
+                raise SystemExit(f"{measure.name}: {score.status}: {score.reason}")
 
 
 def main(rounds: int) -> None:
