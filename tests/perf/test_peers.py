@@ -11,6 +11,7 @@ from peers.leg import Side
 from peers.window import Window
 from peers.workloads import WORKLOADS, Workload, pictures, split_of
 
+from lvmbench.adam import Adam
 from lvmbench.catalog import Catalog
 from lvmbench.data import Attribute, Schema
 
@@ -112,6 +113,57 @@ def test_the_arithmetic_of_a_step_is_that_of_its_products():
     assert found.bytes > 0
 
 
+def test_what_is_changed_in_place_is_read_and_written_and_memory_that_nobody_wrote_is_neither():
+    x, y = torch.zeros(100), torch.zeros(100)
+    for work, operators, numbers in (
+        (lambda: x.add_(1), 1, 200),
+        (lambda: x + y, 1, 300),
+        (lambda: torch.add(x, 1, out=y), 1, 300),
+        (lambda: torch.empty_like(x), 0, 0),
+        (lambda: x.view(10, 10), 0, 0),
+    ):
+        with limits.Operators() as found:
+            work()
+        assert (found.count, found.bytes) == (operators, 4 * numbers)
+
+
+def test_the_bytes_of_a_batch_norm_are_what_it_makes_and_the_averages_that_it_changes():
+    norm, x = torch.nn.BatchNorm2d(3), torch.zeros(2, 3, 4, 4)
+    with limits.Operators() as found:
+        norm(x)
+    made_and_read = 2 * x.numel() + 2 * 3 + 2 * 3 + 2 * 3  # weight and bias, the averages, mean and spread
+    assert found.bytes >= 4 * made_and_read
+
+
+def test_adam_reads_four_numbers_of_each_weight_and_writes_three_and_its_kernel_may_write_the_gradient():
+    weight, slope = torch.zeros(1000), torch.ones(1000)
+    adam = Adam([weight], (0.9, 0.999))
+    with limits.Operators() as found:
+        adam.step([slope], 1e-3)
+    assert found.count == 2
+    assert found.bytes == pytest.approx(4 * 8 * 1000, abs=50)
+
+
+def test_what_is_set_up_once_is_no_part_of_a_step(monkeypatch):
+    class Sets(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.ready = torch.nn.Parameter(torch.zeros(())), False
+
+        def loss(self, x):
+            if not self.ready:
+                self.ready = [torch.zeros(1000) for _ in range(100)]
+            return self.weight * torch.ones(len(x))
+
+    monkeypatch.setattr(limits, "made", lambda *_: Sets())
+    assert limits.counted(TINY).bytes < 100 * 4000
+
+
+def test_a_window_of_the_engine_begins_with_its_first_step_however_many_there_are():
+    timing = engine.run(TINY, 8 * 300, [0], "cpu")
+    assert timing.images == 8 * 299
+
+
 def test_the_arithmetic_of_a_likelihood_is_that_of_its_decodings():
     # the encoder runs once for a hundred draws that are counted, and once for all 5,000: it is 1 % of the whole
     decoder = 2 * 5000 * (50 * 200 + 200 * 200 + 200 * 784)
@@ -167,3 +219,11 @@ def test_our_scores_of_the_same_names_are_taken_of_the_same_pictures(told_apart,
     for part, size in {"TRAIN": 256, "VAL": 128, "TEST": 128}.items():
         monkeypatch.setattr(metric_set, part, size)
     metric_set.ours(told_apart, metric_set.OURS[name], Catalog.discover())
+
+
+def test_a_score_of_ours_that_is_not_done_is_no_figure(told_apart, monkeypatch):
+    for part, size in {"TRAIN": 256, "VAL": 128, "TEST": 128}.items():
+        monkeypatch.setattr(metric_set, part, size)
+    told_apart.factors.zero_()  # nothing to tell apart
+    with pytest.raises(SystemExit, match="sap-auroc: n/a"):
+        metric_set.ours(told_apart, ("sap-auroc",), Catalog.discover())

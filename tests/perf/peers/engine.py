@@ -28,9 +28,10 @@ def run(workload: Workload, images: int, seeds: list[int], device: str) -> Timin
     data, val = splits(workload, looks_at(budget), device)
     total = Timing()
     for seed in seeds:
-        window = Window(device)
+        model, window = made(workload, seed), Window(device)
+        _tells_of_its_first_step(model, window)
         fit(
-            made(workload, seed),
+            model,
             data,
             val,
             budget,
@@ -42,6 +43,19 @@ def run(workload: Workload, images: int, seeds: list[int], device: str) -> Timin
         )
         total += window.timing(workload.batch)
     return total
+
+
+def _tells_of_its_first_step(model: Any, window: Window) -> None:
+    """Let a window hear of a model's first step: the engine itself tells of every hundredth part of a run."""
+    own = getattr(model, "after_step", None)
+
+    def after_step() -> None:
+        if own:
+            own()
+        if not window.steps:
+            window.step(1)
+
+    model.after_step = after_step
 
 
 def made(workload: Workload, seed: int) -> torch.nn.Module:

@@ -1,8 +1,8 @@
 """What bounds a step: its arithmetic at the machine's peak, its bytes at the speed of a copy, its dispatch.
 
-All three are counted on one training step of our model. The bytes are what operators other than products and
-convolutions read and write, as if no cache held any: an upper bound of that part. The dispatch is the number
-of operators times the cost of a small one.
+All three are counted on one training step of our model, not its first. The bytes are what operators other than
+products and convolutions read and write, what they change in place both, as if no cache held any: an upper bound of
+that part. The dispatch is the number of operators times the cost of a small one.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Adam
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from lvmbench.bodies import computing_in
+from lvmbench.descent import Descent, objective
 from lvmbench.pixels import observe
-from peers.engine import made, precision
-from peers.hand import mean_loss
+from lvmbench.protocols import Batch
+from peers.engine import budget_of, made, precision
 from peers.machine import Peak
 from peers.workloads import Workload, pictures
 
@@ -50,15 +50,17 @@ class Step:
 
 
 def counted(workload: Workload) -> Step:
-    """Count one training step, the optimiser's included."""
+    """Count one step of the engine's descent, the optimiser's included."""
     model = made(workload, 0)
-    optimiser = Adam(model.parameters(), fused=True)
+    descent = Descent(*objective(model), budget_of(workload, workload.batch).learning_rate)
     x = observe(workload.schema, pictures(workload)[: workload.batch])
+    batch = Batch(x, torch.empty(len(x), 0))
     used = computing_in(precision(workload, "cpu"), model)
     # the counter of operators is the inner one: it sees what torch runs, not what it is asked for
-    with used, FlopCounterMode(display=False) as flops, _Operators() as operators:
-        mean_loss(model, x).backward()
-        optimiser.step()
+    with used:
+        descent.step(batch, 0.5)  # what is set up once is no part of a step
+        with FlopCounterMode(display=False) as flops, Operators() as operators:
+            descent.step(batch, 0.5)
     return Step(workload.batch, flops.get_total_flops(), operators.count, operators.bytes)
 
 
@@ -68,8 +70,8 @@ def told(bounds: Mapping[str, float], seconds: float) -> str:
     return ", ".join(f"{name} {100 * bound / seconds:.0f} %" for name, bound in ordered)
 
 
-class _Operators(TorchDispatchMode):
-    """Counts operators that compute something, and the bytes of those that are no product."""
+class Operators(TorchDispatchMode):
+    """Counts operators that compute something, and the bytes that those read and write that are no product."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,11 +81,27 @@ class _Operators(TorchDispatchMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        if not func.is_view:
+        if not func.is_view and "empty" not in func.__name__:  # memory that nobody has written yet
             self.count += 1
             if func._overloadpacket not in flop_registry:
-                self.bytes += sum(t.numel() * t.element_size() for t in _tensors((args, kwargs, out)))
+                moved = args, kwargs, _changed(func, args, kwargs or {}), _made(func, out)
+                self.bytes += sum(t.numel() * t.element_size() for t in _tensors(moved))
         return out
+
+
+def _changed(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """Return the arguments that an operator changes in place."""
+    given = [
+        (a, args[i] if i < len(args) else kwargs.get(a.name)) for i, a in enumerate(func._schema.arguments)
+    ]
+    return [value for a, value in given if a.alias_info is not None and a.alias_info.is_write]
+
+
+def _made(func: Any, out: Any) -> list[Any]:
+    """Return what an operator returns that is none of its arguments."""
+    returns = func._schema.returns
+    each = out if len(returns) > 1 else (out,)
+    return [value for r, value in zip(returns, each, strict=False) if r.alias_info is None]
 
 
 def _tensors(tree: Any) -> list[Tensor]:

@@ -40,12 +40,12 @@ class Window:
         self.begin = self.end = (0.0, 0.0)
 
     def step(self, number: int | None = None) -> None:
-        """Hear that a step, or the step of this number, is done."""
+        """Hear that a step, or the step of this number, is done; of the first, the last word counts."""
         if not self.steps and self.device.startswith("cuda"):
             torch.cuda.synchronize(self.device)
         self.steps.append(number if number is not None else len(self.steps) + 1)
         self.end = (time.perf_counter(), time.process_time())
-        if len(self.steps) == 1:
+        if self.steps[-1] == self.steps[0]:
             self.begin = self.end
 
     def timing(self, batch: int, looking: float = 0.0) -> Timing:
