@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from peers import beside, training
 from peers.machine import Peak, head, peak, shown, wait_until_idle
-from peers.report import OUT, PEERS, QUICK, number, table, write
-from peers.training import Settings
+from peers.report import OUT, PEERS, QUICK, attempted, number, table, write
+from peers.training import Settings, Trained
 from peers.workloads import WORKLOADS
 
 from lvmbench.environment import cores
@@ -33,12 +33,15 @@ Both sides train the same layers on the same pictures (noise: what they show cha
 same batch size, each as its user would: pythae with its own trainer on a tensor data set, without validation
 pictures, which makes it faster, one seed after another, on one thread or all, whichever a trial found faster;
 lvmbench with its engine, one process of one thread a core, seeds dealt to them, looks at validation pictures
-included. Timed is from the end of the first step to the end of the last: processes, imports and building
-are nobody's time. A figure is the median of the rounds, with the least and the most; the order of the sides is
-reversed every second round. pythae's rate for eight seeds is that for one."""
+included. lvmbench and the hand-written loop run under the settings of malloc that lvmbench gives its workers
+(`KEEP_PAGES` in `lvmbench/pool.py`: freed pages are kept), pythae under those of its user. Timed is from the end of
+the first step to the end of the last: processes, imports and building are nobody's time. The rate of several
+processes is the images of all over the seconds of the slowest. A figure is the median of the rounds, with the
+least and the most; the order of the sides is reversed every second round. pythae's rate for eight seeds is
+that for one."""
 LIMITS = """Arithmetic: the step's floating-point operations at the peak of a matrix product. Bytes: what operators
-other than products read and write, at the speed of a copy, as if no cache held any. Dispatch: the number of
-operators times the time of a small one. The three overlap, and each is an estimate."""
+other than products read and write (what is changed in place: both), at the speed of a copy, as if no cache held
+any. Dispatch: the number of operators times the time of a small one. The three overlap, and each is an estimate."""
 OVERHEAD = """The loop (`tests/perf/peers/hand.py`) trains the same model on the same loss and schedule, looks at the
 same number of validation pictures, and knows nothing of lvmbench's engine. Compared is processor time for an
 image on a CPU."""
@@ -83,8 +86,10 @@ def _sections(names: Sequence[str], settings: Settings) -> list[str]:
     }
     for name in (name for name in parts if name in names):
         print(name, file=sys.stderr)
-        found.append(parts[name]())
-    return found + [_gpu(workloads, settings)] * bool(workloads)
+        found.append(attempted(parts[name], name))
+    if workloads:
+        found.append(attempted(partial(_gpu, workloads, settings), "One GPU"))
+    return found
 
 
 def _waiting(settings: Settings) -> Callable[[], bool]:
@@ -103,19 +108,31 @@ def _told(p: Peak) -> list[str]:
 
 
 def _training(names: Sequence[str], settings: Settings, one: Peak, every: Peak) -> list[str]:
-    found = []
-    for name in names:
-        print(name, file=sys.stderr)
-        found.append(training.train(WORKLOADS[name], settings, _waiting(settings)))
+    found, failed = _trained(names, settings)
     missed = training.shortfalls(found, one, every)
     parts = {
-        "Training": (HOW, training.rates_table(found)),
+        "Training": (HOW, training.rates_table(found), failed),
         "Training beside the aims": (_aimed_for(), training.aims_table(found, training.on_two_cores), missed),
         "Share of the peak": (training.peak_table(found, one, every),),
         "What bounds a step": (LIMITS, training.limits_table(found, one)),
         "The engine's overhead": (OVERHEAD, training.overhead_table(found)),
     }
     return [f"### {title}\n\n" + "\n\n".join(filter(None, part)) for title, part in parts.items()]
+
+
+def _trained(names: Sequence[str], settings: Settings) -> tuple[list[Trained], str]:
+    """Return what became of each workload, and sentences about those of which nothing did."""
+    found: list[Trained] = []
+    failed = []
+
+    def train(name: str) -> str:
+        found.append(training.train(WORKLOADS[name], settings, _waiting(settings)))
+        return ""
+
+    for name in names:
+        print(name, settings.device, file=sys.stderr)
+        failed.append(attempted(partial(train, name), WORKLOADS[name].title))
+    return found, "\n\n".join(filter(None, failed))
 
 
 def _aimed_for() -> str:
@@ -129,19 +146,20 @@ def _gpu(names: Sequence[str], settings: Settings) -> str:
     if not torch.cuda.is_available():
         return f"{title}Not measured: this machine has no CUDA device."
     on_it = Settings(settings.seconds, settings.rounds, settings.patience, "cuda")
-    found = [training.train(WORKLOADS[name], on_it, _waiting(on_it)) for name in names]
+    found, failed = _trained(names, on_it)
     most = peak(1, "cuda")
     parts = [
         f"{torch.cuda.get_device_name()}: float32 {number(most.float32)} GF/s, bfloat16 {number(most.bfloat16)} GF/s, "
         f"copy {number(most.copy)} GB/s.",
         training.rates_table(found),
+        failed,
         "The aims are for one H200.",
         training.aims_table(found, training.on_gpu),
         f"{training.members_text(found)}\n{beside.likelihood_on_gpu(on_it)}",
         "Burda's published values within their minutes are not measured here.",
         training.overhead_table(found),
     ]
-    return title + "\n\n".join(parts)
+    return title + "\n\n".join(filter(None, parts))
 
 
 if __name__ == "__main__":

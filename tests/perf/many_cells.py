@@ -2,15 +2,16 @@
 
 Cells of a model that costs nothing, scored by a metric that costs nothing, go the whole way: plan, prepare, dispatch,
 run, store, and the commands that read what was stored. Seconds and peak memory of each step are printed; a worker's
-peak is the highest that any record tells.
+peak is the highest that any record tells. The last line is JSON: ``seconds`` from plan to table, ``mib``, the highest
+peak of any process on that way, and ``libraries``, what a process takes that has loaded torch and done nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -139,8 +140,8 @@ def told(step: str, seconds: float | None, processor: float | None, mib: float) 
     print(f"{step:36} {times[0]} {times[1]} {mib:6.0f} MiB", flush=True)
 
 
-def answered(spec: Spec, results: Path, jobs: int, when: str) -> None:
-    """Run a spec in this process and its workers, and print what it took."""
+def answered(spec: Spec, results: Path, jobs: int, when: str) -> tuple[float, float]:
+    """Run a spec in this process and its workers; print what it took, return seconds and the highest MiB."""
     clock, phases = Clock(), Phases()
     start, used = time.perf_counter(), processor_seconds()
     with phases("all"):
@@ -152,6 +153,9 @@ def answered(spec: Spec, results: Path, jobs: int, when: str) -> None:
     if found.computed:
         told(f"{when}: a worker", None, None, clock.worker_mib)
     print(f"{when}: {found.computed} computed, {len(found.records)} records, {len(found.failed)} failed")
+    if found.failed:
+        raise SystemExit(f"{when}: {len(found.failed)} cells failed: what they took is no figure.")
+    return end - start, max(phases.peak_mib["all"], clock.worker_mib)
 
 
 COMMAND = """
@@ -164,14 +168,15 @@ print(phases.peak_mib["all"], file=sys.stderr)
 """
 
 
-def commanded(*words: str) -> None:
-    """Run a command of lvmbench in a process of its own, and print what it took."""
+def commanded(*words: str) -> tuple[float, float]:
+    """Run a command of lvmbench in a process of its own; print what it took, and return seconds and peak in MiB."""
     start, used = time.perf_counter(), processor_seconds()
     ended = subprocess.run(
         [sys.executable, "-c", COMMAND, *words], capture_output=True, text=True, check=True
     )
-    peak = float(ended.stderr.splitlines()[-1])
-    told(f"lvmbench {words[0]}", time.perf_counter() - start, processor_seconds() - used, peak)
+    seconds, peak = time.perf_counter() - start, float(ended.stderr.splitlines()[-1])
+    told(f"lvmbench {words[0]}", seconds, processor_seconds() - used, peak)
+    return seconds, peak
 
 
 def main(cells: int, jobs: int, folder: Path) -> None:
@@ -181,16 +186,23 @@ def main(cells: int, jobs: int, folder: Path) -> None:
     spec = Spec(models, "dots", "first-code", -(-cells // variants), TINY, controls=False, device="cpu")
     install(folder)
     print(f"{variants} models x {spec.seeds} seeds, {jobs} workers{'':9} wall    processor    peak")
-    told("the libraries alone", None, None, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    phases, used = Phases(), processor_seconds()
+    phases = Phases()
+    with phases("libraries"):
+        pass
+    libraries = phases.peak_mib["libraries"]
+    told("the libraries alone", None, None, libraries)
+    used = processor_seconds()
     with phases("plan"):
         plan(spec, Catalog.discover())
     told("plan alone", phases.seconds["plan"], processor_seconds() - used, phases.peak_mib["plan"])
-    answered(spec, folder / "runs", jobs, "first run")
-    answered(spec, folder / "runs", jobs, "second run")
-    for words in (("table",), ("runs",), ("compare", str(folder / "runs"))):
+    results = folder / "runs"
+    run = answered(spec, results, jobs, "first run")
+    answered(spec, results, jobs, "second run")
+    table = commanded("table", "--results", str(results))
+    for words in (("runs",), ("compare", str(results))):
         if words[0] in cli.lvmbench.commands:
-            commanded(*words, "--results", str(folder / "runs"))
+            commanded(*words, "--results", str(results))
+    print(json.dumps({"seconds": run[0] + table[0], "mib": max(run[1], table[1]), "libraries": libraries}))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import against_peers
 import numpy as np
 import pytest
+import scaling
 import time_to_quality
 import torch
 from peers import limits, machine, powers, report, rounds, training
@@ -20,8 +22,11 @@ PEAK = machine.Peak(1, float32=100.0, bfloat16=400.0, copy=10.0, operator=1e-6)
 def test_what_is_timed_begins_when_the_first_step_has_ended():
     window = Window()
     assert window.timing(5).images == 0
-    for number in (2, 4, 10):
+    for number in (2, 2, 4, 10):
         window.step(number)
+        if number == 2:
+            begin = window.end
+    assert window.begin == begin
     assert window.timing(5).images == 8 * 5
     assert window.timing(5).seconds == window.end[0] - window.begin[0]
 
@@ -49,11 +54,11 @@ def test_rounds_that_did_not_all_begin_on_an_idle_machine_are_not_idle():
     assert not rounds.play({"a": lambda _: [Timing(1, 1.0)]}, 3, lambda: next(said)).idle
 
 
-def test_rates_of_processes_add_up_and_are_compared_within_a_round():
+def test_the_rate_of_processes_is_that_until_the_slowest_ends_and_is_compared_within_a_round():
     two = [[Timing(10, 1.0), Timing(30, 2.0)], [Timing(50, 1.0), Timing(0, 0.0)]]
     found = rounds.Rounds({"a": two, "b": [[Timing(5, 1.0)], [Timing(100, 1.0)]]}, idle=True)
-    assert found.rates("a") == [25, 50]
-    assert found.times_as_fast("a", "b") == rounds.Spread(2.75, 0.5, 5.0)
+    assert found.rates("a") == [20, 50]
+    assert found.times_as_fast("a", "b") == rounds.Spread(2.25, 0.5, 4.0)
     assert found.costs("a", lambda t: t.seconds) == [3 / 40, 1 / 50]
 
 
@@ -187,6 +192,44 @@ def test_a_part_of_the_file_is_written_and_the_other_stays(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["performance.md"]
 
 
+def test_a_section_that_fails_is_a_sentence_and_the_others_stay(capsys):
+    def fails():
+        raise SystemExit("first line\nthe cause")
+
+    assert report.attempted(lambda: "figures", "fine") == "figures"
+    assert report.attempted(fails, "broken") == "Not measured: broken: SystemExit: the cause"
+    assert "in fails" in capsys.readouterr().err
+
+
+def test_a_run_of_the_scaling_keeps_the_figures_of_the_axes_that_did_not_fail(tmp_path, monkeypatch, capsys):
+    def section(name, *, quick):
+        if name == "seeds":
+            raise ValueError("no seeds")
+        return f"figures of {name}"
+
+    monkeypatch.setattr(scaling, "_section", section)
+    scaling.main(["--out", str(tmp_path / "file.md")])
+    text = report.split((tmp_path / "file.md").read_text())[report.SCALING]
+    assert "### Seeds\n\nNot measured: seeds: ValueError: no seeds" in text
+    assert all(f"figures of {name}" in text for name in (*scaling.AXES, "cells"))
+
+
+def test_a_run_against_peers_keeps_the_figures_of_what_did_not_fail(monkeypatch, capsys):
+    def train(workload, *_):
+        if workload.name == "conv-64":
+            raise SystemExit("its process ended")
+        return trained(200)
+
+    monkeypatch.setattr(against_peers.training, "train", train)
+    monkeypatch.setattr(against_peers, "peak", lambda *_: PEAK)
+    monkeypatch.setattr(against_peers.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(against_peers.beside, "memory", lambda: 1 / 0)
+    text = "\n\n".join(against_peers._sections(["mlp-128", "conv-64", "memory"], against_peers.QUICKLY))
+    assert "Not measured: conv 64×64×3, batch 64: SystemExit: its process ended" in text
+    assert "Not measured: memory: ZeroDivisionError: division by zero" in text
+    assert "| MLP 784-512-16, batch 128 |" in text
+
+
 def test_a_script_is_shown_as_it_is_started_from_the_root():
     script = Path(machine.__file__).parents[1] / "scaling.py"
     assert machine.shown([str(script), "--quick"]) == ["tests/perf/scaling.py", "--quick"]
@@ -198,6 +241,20 @@ def test_a_point_of_the_scaling_is_measured_in_a_fresh_process():
     found = json.loads(machine.fresh(script, "point", json.dumps(point)))
     assert found["seconds"] > 0
     assert found["mib"] > 0
+
+
+def test_the_cells_of_the_scaling_are_those_of_the_script_that_runs_many():
+    cost, libraries = scaling.of_cells(4)
+    assert cost.seconds > 0
+    assert cost.mib >= libraries > 50
+
+
+def test_the_section_on_cells_tells_the_libraries_beside_the_aim(monkeypatch):
+    found = {100: 2.0, 1024: 9.0, 10_000: 50.0}
+    monkeypatch.setattr(scaling, "of_cells", lambda cells: (scaling.Cost(found[cells], 600.0), 508.0))
+    said = scaling._cells(quick=False)
+    assert "has loaded torch and the libraries and done nothing takes 508 MiB." in said
+    assert "Aim for 10,000 cells: 60 s and 500 MiB: not reached." in said
 
 
 def test_the_script_says_what_to_install_where_pythae_is_absent():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from peers.rounds import Spread
@@ -22,6 +23,16 @@ def write(path: Path, part: str, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside.write_text(f"{TITLE}\n{body}\n", encoding="utf-8")
     beside.replace(path)
+
+
+def attempted(section: Callable[[], str], name: str) -> str:
+    """Return the text of a section, or a sentence that says why there is none: the figures of the others are kept."""
+    try:
+        return section()
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()
+        last = (str(error).strip().splitlines() or [""])[-1]
+        return f"Not measured: {name}: {type(error).__name__}: {last}"
 
 
 def split(text: str) -> dict[str, str]:

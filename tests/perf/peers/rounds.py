@@ -33,8 +33,8 @@ class Rounds:
     idle: bool
 
     def rates(self, side: str) -> list[float]:
-        """Return the images a second of a side in each round, all of its processes together."""
-        return [sum(t.rate for t in timings) for timings in self.timings[side]]
+        """Return the images a second of a side in each round: those of all its processes by the slowest's seconds."""
+        return [sum(t.images for t in ts) / max(t.seconds for t in ts) for ts in self.timings[side]]
 
     def rate(self, side: str) -> Spread:
         """Return the spread of a side's images a second."""

@@ -24,7 +24,7 @@ MOST_OVERHEAD = 2.0  # % over the hand-written loop
 class Settings:
     """How long a leg takes, how many rounds there are, how long an idle machine is waited for, and where it runs."""
 
-    seconds: float = 2.5
+    seconds: float = 2.0
     rounds: int = 5
     patience: float = 60.0
     device: str = "cpu"
