@@ -13,6 +13,7 @@ from lvmbench.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from lvmbench.api import Budget, Entry, Estimate, Metric, Record, Score, Section, Value, metric
+    from lvmbench.bodies import Exact
     from lvmbench.cache import cache_dir, cached, kept
     from lvmbench.data import Attribute, Dataset, Finding, Schema, Split
     from lvmbench.errors import (
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "lvmbench.api": ("Budget", "Entry", "Estimate", "Metric", "Record", "Score", "Section", "Value", "metric"),
+    "lvmbench.bodies": ("Exact",),
     "lvmbench.cache": ("cache_dir", "cached", "kept"),
     "lvmbench.data": ("Attribute", "Dataset", "Finding", "Schema", "Split"),
     "lvmbench.errors": (
@@ -78,6 +80,7 @@ __all__ = [
     "Entry",
     "Estimate",
     "Evaluation",
+    "Exact",
     "Finding",
     "History",
     "Loss",

@@ -11,15 +11,26 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from lvmbench.errors import TrainingError
+
 EPSILON = 1e-8
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what is remembered of each parameter
 
 
 class Adam:
-    """Adam of some parameters (Kingma & Ba 2015, algorithm 1)."""
+    """Adam of some parameters (Kingma & Ba 2015, algorithm 1).
+
+    Raises:
+        TrainingError: if a parameter is a part of a tensor, with gaps between its numbers.
+    """
 
     def __init__(self, parameters: Iterable[Tensor], betas: tuple[float, float]) -> None:
-        self.parameters, self.betas = list(parameters), betas
+        self.parameters, self.betas = list(dict.fromkeys(parameters)), betas
+        for p in self.parameters:
+            if torch.empty_like(p).stride() != p.stride():
+                raise TrainingError(
+                    f"a parameter of shape {list(p.shape)} has gaps in memory: train the tensor that it is a part of."
+                )
         # the kernel pairs numbers by their place in memory: moments and gradients lie as their parameter does
         self.moments = [
             (torch.zeros((), device=p.device), torch.zeros_like(p), torch.zeros_like(p))
@@ -29,19 +40,17 @@ class Adam:
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor | None], rate: float) -> None:
         """Take one step of the parameters that have a gradient."""
-        live = [
-            (p, _as_it_lies(p, g), *m)
-            for p, g, m in zip(self.parameters, gradients, self.moments, strict=True)
-            if g is not None
-        ]
-        if not live:
-            return
-        parameters, slopes, steps, means, squares = (list(column) for column in zip(*live, strict=True))
-        torch._foreach_add_(steps, 1)
-        torch._fused_adam_(
-            parameters, slopes, means, squares, [], steps, lr=rate, beta1=self.betas[0], beta2=self.betas[1],
-            weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
-        )  # fmt: skip
+        alike: dict[torch.dtype, list[tuple[Tensor, ...]]] = {}  # a call takes numbers of one type
+        for p, g, moments in zip(self.parameters, gradients, self.moments, strict=True):
+            if g is not None:
+                alike.setdefault(p.dtype, []).append((p, _as_it_lies(p, g), *moments))
+        for live in alike.values():
+            parameters, slopes, steps, means, squares = (list(column) for column in zip(*live, strict=True))
+            torch._foreach_add_(steps, 1)
+            torch._fused_adam_(
+                parameters, slopes, means, squares, [], steps, lr=rate, beta1=self.betas[0], beta2=self.betas[1],
+                weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
+            )  # fmt: skip
 
     def state(self) -> dict[str, Tensor]:
         """Return what is remembered, by the place of the parameter and name."""

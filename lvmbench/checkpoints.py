@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from pydantic import TypeAdapter
@@ -169,19 +169,18 @@ def _adapter() -> TypeAdapter[_Told]:
 
 def plain(model: nn.Module) -> dict[str, Plain]:
     """Return the numbers and words that a model and its parts hold as attributes: a count of steps, a stage."""
-    return {name: value for name, _, _, value in _attributes(model)}
+    return {
+        f"{prefix}.{attribute}": value
+        for prefix, part in model.named_modules()
+        for attribute, value in vars(part).items()
+        if type(value) in PLAIN
+    }
 
 
 def set_plain(model: nn.Module, values: Mapping[str, Plain]) -> None:
-    """Set the attributes of these names that a model has."""
-    for name, part, attribute, _ in _attributes(model):
-        if name in values:
-            setattr(part, attribute, values[name])
-
-
-def _attributes(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, Any]]:
-    """Yield the full name of each such attribute, the part that has it, its own name and its value."""
-    for prefix, part in model.named_modules():
-        for attribute, value in list(vars(part).items()):
-            if type(value) in PLAIN:
-                yield f"{prefix}.{attribute}", part, attribute, value
+    """Set the attributes of these names, on the parts that a model has, where nothing but a number or word stands."""
+    parts = dict(model.named_modules())
+    for name, value in values.items():
+        prefix, _, attribute = name.rpartition(".")
+        if prefix in parts and type(getattr(parts[prefix], attribute, None)) in PLAIN:
+            setattr(parts[prefix], attribute, value)

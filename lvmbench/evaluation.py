@@ -144,11 +144,12 @@ class Evaluation:
     def weights(self, n: int | None = None) -> Tensor:
         """Return the bootstrap weights of the first n test rows, keyed by row or identity: [R, n].
 
-        Two models on the same rows get the same weights, so that they can be compared in pairs.
+        Two models on the same rows get the same weights, so that they can be compared in pairs: the same tensor,
+        which nobody may change.
         """
         test = self._splits["test"]
         keys = test.rows if test.groups is None else test.groups
-        return _weights(keys.numpy().tobytes(), self.device)[:, :n]
+        return _weights(keys.to("cpu", torch.int64).numpy().tobytes(), self.device)[:, :n]
 
     def generator(self, name: str) -> torch.Generator:
         """Return a fresh generator on the CPU, of the stream of this name under the cell's seed."""

@@ -87,6 +87,7 @@ class Processes:
                     else:
                         yield outcome
                 for task in died:
+                    self.pool.stop()  # alone: it may have died of the memory that others hold
                     yield from self._round(Queue([task]), on_progress, jobs=1)
                     queue.end(task)
         finally:

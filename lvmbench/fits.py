@@ -92,9 +92,12 @@ def fitted(cell: Cell, shop: Workshop, *, refit: bool = False) -> Fitted:
         keep.clear()
     if folder is not None:
         try:
-            return _stored(folder, data, shop)
+            found = _stored(folder, data, shop)
         except (StoreError, *DAMAGE) as error:
             print(f"{folder}: damaged, trained again: {error}")  # noqa: T201 (into the log of the cell)
+        else:
+            keep.clear()  # what a process that was killed at its last act has left
+            return found
     return _made(cell, data, shop, keep)
 
 

@@ -36,7 +36,11 @@ FAINTEST = 0.001  # the mean of a pixel that a decoder starts from, and 1 minus 
 
 
 class Pair(Protocol):
-    """A kind of net: a module, or any object, with these two functions."""
+    """A kind of net: a module, or any object, with these two functions.
+
+    What they return may compute in bfloat16 while it trains (``--precision``); a last layer ``lvmbench.Exact`` says
+    its outputs in float32 all the same, as means and scales should be.
+    """
 
     def encoder(self, schema: Schema, outputs: int) -> nn.Module:
         """Return a network from pictures with values in [0, 1] to numbers: [B, C, H, W] -> [B, outputs]."""
@@ -129,7 +133,7 @@ def decoder(schema: Schema, latent_dim: int, kind: str = "conv") -> nn.Module:
 
 
 def _layers(net: nn.Module) -> Iterable[nn.Module]:
-    return net if isinstance(net, nn.Sequential) else [net]
+    return net if type(net) is nn.Sequential else [net]  # any other has a forward of its own
 
 
 def centre_at(encoder: nn.Module, mean: Tensor) -> None:
@@ -183,9 +187,7 @@ def _initialised(initialise: Callable[[nn.Module], None], *layers: nn.Module) ->
 
 def _he(layer: nn.Module) -> None:
     """Draw weights under which signals neither grow nor fade (He et al. 2015, eq. 10)."""
-    weight = cast(Tensor, layer.weight)
-    if not weight.is_meta:  # on no device there is nothing to draw, and torch loads a compiler for it
-        nn.init.normal_(weight, std=math.sqrt(2 / _inputs(layer)))
+    nn.init.normal_(cast(Tensor, layer.weight), std=math.sqrt(2 / _inputs(layer)))
 
 
 def _glorot(layer: nn.Module) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 from typing import Any
 
@@ -13,7 +13,6 @@ from lvmbench.calls import UNNAMED
 from lvmbench.errors import PluginError, UsageError, nearest
 
 
-@cache
 def option_model(target: Callable[..., Any]) -> type[BaseModel]:
     """Return a pydantic model of the options of a class or function: its keyword arguments with defaults.
 
@@ -22,6 +21,15 @@ def option_model(target: Callable[..., Any]) -> type[BaseModel]:
     Raises:
         PluginError: if an annotation cannot be read.
     """
+    return _known(target) if isinstance(target, Hashable) else _option_model(target)
+
+
+@cache
+def _known(target: Callable[..., Any]) -> type[BaseModel]:
+    return _option_model(target)
+
+
+def _option_model(target: Callable[..., Any]) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for function in _constructors(target):
         parameters = inspect.signature(function).parameters.values()

@@ -103,7 +103,9 @@ class _BitLogProb(torch.autograd.Function):
         """Return the log-densities: logits [..., C, H, W], x that broadcasts to them -> [...]."""
         # x l - log(1 + e^l) = (x - 1/2) l - |l| / 2 + log sigmoid(|l|)
         sure = logits.abs()
-        linear = ((x - 0.5) * logits).sum(EVENT) - sure.sum(EVENT) / 2
+        linear = (
+            ((x - 0.5) * logits).sub_(sure, alpha=0.5).sum(EVENT)
+        )  # pixel by pixel: large numbers that cancel
         together = sure.sigmoid_().flatten(-len(EVENT))
         # one logarithm for sixteen: of numbers from 1/2 to 1 no product of so many underflows
         for _ in range(FOLDS):

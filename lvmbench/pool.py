@@ -33,10 +33,10 @@ class Pool:
 
     def stop(self) -> None:
         """End all workers; whoever asks for one after that gets another."""
-        for worker in self.workers:
+        while self.workers:  # one by one, so that a second interruption finds the rest
+            worker = self.workers.pop()
             self.selector.unregister(worker.events)
             worker.stop()
-        self.workers.clear()
 
     @property
     def busy(self) -> int:

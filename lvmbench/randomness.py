@@ -25,9 +25,8 @@ def noise(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
             yield
         return
     state = torch.get_rng_state()
-    torch.default_generator.manual_seed(
-        seed
-    )  # torch.manual_seed loads a compiler, and asks every kind of device
+    # torch.manual_seed loads a compiler, and asks every kind of device
+    torch.default_generator.manual_seed(seed)
     try:
         yield
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
@@ -120,9 +121,10 @@ def heading(group: Group) -> str:
     }
     data, how = _about(group, records[-1].cell)
     over = f"{how}; seeds {', '.join(map(str, seeds))}"
-    precise = {"float32": "", "bfloat16": "; networks trained in bfloat16"}
-    told = "".join(sorted({precise[r.cell.get("precision", "float32")] for r in records}))
-    return "\n".join([data, over, f"{machine}; {'; '.join(sorted(versions))}{told}"])
+    made = f"{machine}; {'; '.join(sorted(versions))}"
+    rounded = [r.label for r in group.rows if r.fits[0].facts.cell.get("precision") == "bfloat16"]
+    told = textwrap.wrap(f"trained in bfloat16: {', '.join(rounded)}", WIDTH, subsequent_indent="  ")
+    return "\n".join([data, over, made, *(told if rounded else ())])
 
 
 def _about(group: Group, cell: Mapping[str, Any]) -> tuple[str, str]:
@@ -165,7 +167,6 @@ def _blocks(table: Table) -> Iterator[Table]:
 
 
 def _wrap(notes: Sequence[str]) -> Iterator[str]:
-    import textwrap
 
     for note in notes:
         yield from textwrap.wrap(note, WIDTH, subsequent_indent="  ")

@@ -16,6 +16,7 @@ from lvmbench.catalog import Catalog, Item, modules_of, source_hash
 from lvmbench.data import Dataset, Schema
 from lvmbench.errors import NotApplicable, PluginError, UsageError
 from lvmbench.options import option_model, resolve
+from lvmbench.protocols import FitsItself
 from lvmbench.randomness import noise
 
 ENGINE = tuple(
@@ -180,12 +181,11 @@ def code_size(catalog: Catalog, schema: Schema, model: Mapping[str, Any]) -> int
 
 def has_bodies(catalog: Catalog, schema: Schema, model: Mapping[str, Any]) -> bool:
     """Return whether a model is trained by gradients, and has networks whose precision can be chosen."""
-    import torch
-
     kind = catalog.get("model", model["model"]).load()
     try:
-        with torch.device("meta"):
-            return "fit" not in dir(kind) and bool(bodies(kind(schema, **model["model_options"])))
+        with noise(0):
+            built = kind(schema, **model["model_options"])
+            return not isinstance(built, FitsItself) and bool(bodies(built))
     except (Exception, SystemExit):  # its cell will tell
         return False
 

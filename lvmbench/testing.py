@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from lvmbench.api import Budget, Estimate, Metric, Section
+from lvmbench.bodies import bodies
 from lvmbench.checkpoints import Checkpoint, Checkpoints
 from lvmbench.data import Attribute, Dataset, Schema, Split, SplitName
 from lvmbench.errors import LvmbenchError, NotApplicable
@@ -98,6 +99,7 @@ def _model(kind: type[Any], schema: Schema, options: Mapping[str, Any]) -> Itera
     except Exception as error:
         yield f"it cannot be built and fitted: {type(error).__name__}: {error}"
         return
+    yield from _rounded(kind, data, full) if bodies(first) else ()
     if not torch.equal(before, torch.get_rng_state()):
         yield "building or fitting it moves torch's global random state"
     if told := _apart(first, second):
@@ -161,19 +163,28 @@ class _Memory(Checkpoints):
         pass
 
 
-def _fitted(
-    kind: type[Any], data: ToyData, options: Mapping[str, Any], keep: Checkpoints | None = None
-) -> Any:
+def _fitted(kind: type[Any], data: ToyData, options: Mapping[str, Any], **how: Any) -> Any:
     model = build(kind, data.schema, options, seed=0)
-    fit(model, data.split("train"), data.split("val"), BUDGET, data.schema, seed=0, keep=keep)
+    fit(model, data.split("train"), data.split("val"), BUDGET, data.schema, seed=0, **how)
     return model
+
+
+def _rounded(kind: type[Any], data: ToyData, options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what goes wrong where its networks compute in bfloat16, as a run has them do by itself."""
+    try:
+        _fitted(kind, data, options, precision="bfloat16")
+    except Exception as error:
+        yield (
+            f"its networks cannot be trained in bfloat16, which runs choose where a processor multiplies it "
+            f"({type(error).__name__}: {error}): what a layer makes may be of another type than what it is given"
+        )
 
 
 def _in_parts(kind: type[Any], data: ToyData, options: Mapping[str, Any]) -> Any:
     keep = _Memory()
     with contextlib.suppress(_KilledError):
-        _fitted(kind, data, options, keep)
-    return _fitted(kind, data, options, keep)
+        _fitted(kind, data, options, keep=keep)
+    return _fitted(kind, data, options, keep=keep)
 
 
 def _apart(first: Any, second: Any) -> str:

@@ -223,6 +223,8 @@ class _Run:
             return 0
         try:
             self._restore(found)
+        except (OSError, MemoryError, torch.OutOfMemoryError):  # of the moment: the checkpoint is good
+            raise
         except Exception as error:  # whatever a milestone of the model says to weights that it never saw
             raise Misfit(f"{keep.path}: does not fit the model ({type(error).__name__}: {error})") from error
         keep.say(f"goes on after step {found.step} of {self.budget.steps}")

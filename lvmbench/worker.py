@@ -28,6 +28,7 @@ def main(fd: int) -> None:
     from lvmbench.catalog import Catalog
     from lvmbench.cells import Task, run_cell
     from lvmbench.errors import LvmbenchError
+    from lvmbench.pages import give_back
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     catalog = Catalog.discover()
@@ -38,6 +39,7 @@ def main(fd: int) -> None:
         _log_to(Path(task.attempt).with_suffix(".log"))
         try:
             record = run_cell(task, catalog, send.progress)
+            give_back()
             send(event="done" if record else "busy")
         except LvmbenchError as error:
             send(event="broken", reason=str(error))

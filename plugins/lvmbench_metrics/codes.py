@@ -30,7 +30,7 @@ def single_codes(ev: Evaluation, split: SplitName, view: str) -> Tensor:
     Raises:
         LvmbenchError: if any code is not finite.
     """
-    return require_finite(ev.codes(split, view), split, view).float()
+    return require_finite(ev.codes(split, view).float(), split, view)
 
 
 def require_finite(z: Tensor, split: SplitName, view: str) -> Tensor:

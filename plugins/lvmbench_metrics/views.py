@@ -108,7 +108,7 @@ def narrow(ev: Evaluation, view: str) -> Codes:
         found = torch.empty_like(z, dtype=torch.float32)
         for rows in blocks(z):
             found[rows] = (z[rows] - mean) * moves
-        return found
+        return require_finite(found, split, view)
 
     return Codes(centred("train"), centred("val"), centred("test"), spread * moves)
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lvmbench.adam import Adam
+from lvmbench.errors import TrainingError
 
 BETAS = (0.8, 0.95)
 
@@ -61,3 +62,15 @@ print("torch._dynamo" in sys.modules)
 """
     answer = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"
+
+
+def test_parameters_of_two_types_and_one_given_twice_move_as_they_should():
+    single, double = torch.zeros(2), torch.zeros(2, dtype=torch.float64)
+    adam = Adam([single, double, single], BETAS)
+    adam.step([torch.ones(2), -torch.ones(2, dtype=torch.float64)], 0.1)
+    torch.testing.assert_close((single, double), (torch.full((2,), -0.1), torch.full((2,), 0.1).double()))
+
+
+def test_a_parameter_with_gaps_between_its_numbers_is_refused():
+    with pytest.raises(TrainingError, match=r"shape \[4\] has gaps in memory"):
+        Adam([torch.zeros(8)[::2]], BETAS)

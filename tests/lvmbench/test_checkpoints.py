@@ -197,10 +197,10 @@ def test_numbers_and_words_of_a_model_and_its_parts_are_taken_and_put_back():
     assert (other.part.stage, other.steps, other.ratio, other.word, other.warm) == (3, 7, 0.1, "b", True)
 
 
-def test_what_a_model_does_not_have_is_not_put_into_it():
+def test_a_number_that_a_model_only_has_while_it_trains_comes_back_and_takes_nothing_elses_place():
     model = Counts()
-    set_plain(model, {".forward": 1, ".list": 2, ".part": 3, "part.new": 4})
+    set_plain(model, {".forward": 1, ".list": 2, ".part": 3, "part.new": 4, "gone.new": 5})
     assert callable(model.forward)
     assert model.list == [1]
     assert isinstance(model.part, nn.Linear)
-    assert not hasattr(model.part, "new")
+    assert model.part.new == 4

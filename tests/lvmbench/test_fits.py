@@ -184,6 +184,16 @@ def test_a_fit_goes_on_from_its_checkpoint_which_is_gone_once_it_is_stored(cut, 
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.model.state_dict().items())
 
 
+def test_a_checkpoint_that_outlived_its_fit_is_cleared_away(cut, shop):
+    cell = cut()
+    path = shop.store.checkpoint(cell.fit_key)
+    kept = path.read_bytes()
+    fits.fitted(cell, shop)
+    path.write_bytes(kept)  # the process was killed at its last act
+    fits.fitted(cell, shop)
+    assert not path.exists()
+
+
 def test_a_checkpoint_is_no_record_and_no_fit_of_the_store(cut, shop):
     cell = cut()
     store = Store.open(shop.store.path)

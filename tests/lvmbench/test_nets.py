@@ -1,6 +1,7 @@
 import math
 import sys
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -70,6 +71,19 @@ def test_every_bias_of_a_new_network_is_nothing(kind):
         biases = [p for name, p in net.named_parameters() if name.endswith("bias")]
         assert biases
         assert not any(p.any() for p in biases)
+
+
+def test_a_net_of_a_plugin_keeps_its_own_forward(monkeypatch):
+    class Tenfold(nn.Sequential):
+        def forward(self, x):
+            return 10 * super().forward(x.flatten(1))
+
+    schema = Schema((1, 4, 4), "gaussian")
+    layer = nn.Linear(16, 3)
+    own = SimpleNamespace(encoder=lambda schema, outputs: Tenfold(layer))
+    monkeypatch.setitem(NETS, "own", own)
+    x = torch.rand(2, *schema.shape)
+    torch.testing.assert_close(encoder(schema, 3, "own")(x), 10 * layer(x.flatten(1)))
 
 
 def test_without_gradients_the_tanh_of_burda_is_torchs():

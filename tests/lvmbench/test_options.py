@@ -91,3 +91,14 @@ def test_what_a_validator_says_is_told_without_the_words_of_pydantic():
         resolve("vae", VAE, {"net": "resnat"})
     assert "Value error" not in str(told.value)
     assert not str(told.value).endswith("..")
+
+
+def test_what_makes_a_thing_need_not_be_hashable():
+    class Maker:
+        def __eq__(self, other):
+            return self is other
+
+        def __call__(self, schema, *, beta: float = 2.0):
+            return beta
+
+    assert resolve("maker", Maker(), {}) == {"beta": 2.0}

@@ -124,14 +124,15 @@ def test_the_fast_bernoulli_is_exact_however_sure_it_is(logit):
         torch.testing.assert_close(ours.double(), exact, atol=1e-7, rtol=1e-6)
 
 
-@pytest.mark.parametrize("side", [1, 5, 28, 32])
-@pytest.mark.parametrize("spread", [0.1, 5.0, 100.0])
+@pytest.mark.parametrize("side", [1, 5, 28, 64])
+@pytest.mark.parametrize("spread", [0.1, 5.0, 30.0])
 def test_the_fast_bernoulli_is_as_exact_for_pictures_of_any_size(side, spread):
     logits = spread * torch.randn(7, 2, 1, side, side)
-    x = torch.randint(0, 2, (2, 1, side, side)).float()
+    x = torch.bernoulli(logits[0].sigmoid())
+    logits = logits[0] + 0.1 * torch.randn_like(logits)  # sure, and right: what is added up nearly cancels
     exact = Bernoulli(logits=logits.double()).log_prob(x.double().expand_as(logits)).sum((-3, -2, -1))
     ours = likelihood(Schema((1, side, side), "bernoulli"), logits, torch.zeros(())).log_prob(x)
-    torch.testing.assert_close(ours.double(), exact, atol=5e-4, rtol=1e-6)
+    torch.testing.assert_close(ours.double(), exact, atol=2e-4, rtol=1e-6)
 
 
 def test_a_uniform_density_costs_eight_bits_a_pixel():

@@ -443,6 +443,5 @@ def test_a_model_trained_in_two_precisions_stands_there_twice_and_an_old_one_of_
     old.cell["model_source"] = "before"
     (group,) = groups(keep(old, exact, fast))
     assert [r.label for r in group.rows] == ["vae, float32", "vae, bfloat16"]
-    assert "networks trained in bfloat16" in report(keep(fast), catalog)
-    (group,) = groups(keep(exact))
-    assert group.rows
+    other = record("pca", scores=[score(value=0.5)])
+    assert "\ntrained in bfloat16: vae, bfloat16\n" in report(keep(exact, fast, other), catalog)

@@ -3,9 +3,11 @@ from typing import ClassVar
 
 import pytest
 import torch
+from torch import nn
 
 import lvmbench
-from lvmbench import Attribute, NotApplicable, Schema, Section, Split
+from lvmbench import VAE, Attribute, NotApplicable, Schema, Section, Split
+from lvmbench.bodies import Body
 from lvmbench.catalog import Catalog
 from lvmbench.testing import (
     ContractError,
@@ -159,6 +161,26 @@ def test_what_is_remembered_from_step_to_step_outside_the_state_is_told():
         "a fit that is killed, and goes on from its checkpoint, comes to other weights (mean.weight" in told
     )
     check_model(Counts)
+
+
+def test_a_network_that_cannot_compute_in_bfloat16_is_told():
+    class Places(nn.Module):
+        def __init__(self, schema, outputs):
+            super().__init__()
+            self.layer = nn.Linear(schema.dims, outputs)
+
+        def forward(self, x):
+            out = x.new_zeros(len(x), self.layer.out_features)
+            out[:, torch.arange(self.layer.out_features)] = self.layer(x.flatten(1))
+            return out
+
+    class Odd(VAE):
+        def __init__(self, schema):
+            super().__init__(schema, latent_dim=2, net="mlp")
+            self.encoder = Body(Places(schema, 4))
+
+    assert "its networks cannot be trained in bfloat16" in faults(check_model, Odd)
+    check_model(VAE, net="mlp", latent_dim=2)
 
 
 def test_something_learned_outside_the_state_is_told():

@@ -48,10 +48,10 @@ def model_of(name, schema, **options):
     return build(kind_of(name), schema, {k: v for k, v in (SMALL | options).items() if k in known}, 0)
 
 
-def assert_same_in_parts(make, path, *args):
+def assert_same_in_parts(make, path, *args, **how):
     whole = make()
-    told = fit(whole, *args, seed=0)
-    parted, again = fit_in_parts(make, path, PARTS, *args, seed=0)
+    told = fit(whole, *args, seed=0, **how)
+    parted, again = fit_in_parts(make, path, PARTS, *args, seed=0, **how)
     expected, found = whole.state_dict(), parted.state_dict()
     assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
     assert again == told
@@ -73,11 +73,14 @@ def test_pictures_that_are_streamed_go_on_with_the_batch_that_is_next(
     assert_same_in_parts(lambda: model_of(name, schema), tmp_path / "kept", *args)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("net", ["conv", "resnet", "burda"])
-def test_every_net_goes_on_however_its_weights_lie_in_memory(net, split, tmp_path):
+def test_every_net_goes_on_however_its_weights_lie_in_memory(net, precision, split, tmp_path):
     schema = Schema((1, 28, 28), "bernoulli", (Attribute("on", "binary"),))
     args = split(ROWS), split(20, 1), BUDGET, schema
-    assert_same_in_parts(lambda: model_of("vae", schema, net=net), tmp_path / "kept", *args)
+    assert_same_in_parts(
+        lambda: model_of("vae", schema, net=net), tmp_path / "kept", *args, precision=precision
+    )
 
 
 @pytest.mark.gpu
