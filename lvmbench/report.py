@@ -123,7 +123,7 @@ def heading(group: Group) -> str:
     over = f"{how}; seeds {', '.join(map(str, seeds))}"
     made = f"{machine}; {'; '.join(sorted(versions))}"
     rounded = [r.label for r in group.rows if r.fits[0].facts.cell.get("precision") == "bfloat16"]
-    told = textwrap.wrap(f"trained in bfloat16: {', '.join(rounded)}", WIDTH, subsequent_indent="  ")
+    told = textwrap.wrap(f"trained in bfloat16: {'; '.join(rounded)}", WIDTH, subsequent_indent="  ")
     return "\n".join([data, over, made, *(told if rounded else ())])
 
 
