@@ -13,6 +13,19 @@ from lvmbench import fit
 from lvmbench.catalog import Catalog, Plugin
 from lvmbench.checkpoints import Checkpoints
 
+SMALL = {
+    "net": "mlp",
+    "latent_dim": 4,
+    "latent_dims": (3, 2),
+    "groups": 2,
+    "classes": 3,
+    "codes": 6,
+    "components": 3,
+    "pseudo_inputs": 4,
+    "features": 6,
+    "k": 3,
+    "m": 2,
+}  # options under which any model of the catalog is small
 SLACK = 1.1  # of what twice the work may cost beyond twice the calls
 
 

@@ -7,27 +7,14 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 import lvmbench_models
+import tests_support
 from lvmbench import Attribute, Batch, Budget, Schema, Split, build, log_weights
 from lvmbench.options import option_model
 from lvmbench.protocols import capabilities
 
 SCHEMA = Schema((1, 8, 8), "gaussian", (Attribute("Bright", "binary"),))
 ENTRIES = lvmbench_models.lvmbench_models()
-SMALL = {
-    "net": "mlp",
-    "latent_dim": 4,
-    "latent_dims": (3, 2),
-    "groups": 2,
-    "classes": 3,
-    "codes": 6,
-    "components": 3,
-    "pseudo_inputs": 4,
-    "features": 6,
-    "k": 3,
-    "m": 2,
-    "size": 4,
-    "attribute": "Bright",
-}
+SMALL = {**tests_support.SMALL, "size": 4, "attribute": "Bright"}
 BATCH = 5  # no other axis is as long
 
 # The terms that couple the pictures of a batch, on purpose; everything else may not.

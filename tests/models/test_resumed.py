@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import lvmbench_models
+import tests_support
 from lvmbench import Attribute, Budget, Schema, build, fit
 from lvmbench import feed as feeds
 from lvmbench.options import option_model
@@ -13,20 +14,7 @@ from lvmbench.protocols import capabilities
 from tests_support import fit_in_parts
 
 ENTRIES = lvmbench_models.lvmbench_models()
-SMALL = {
-    "net": "mlp",
-    "latent_dim": 4,
-    "latent_dims": (3, 2),
-    "groups": 2,
-    "classes": 3,
-    "codes": 6,
-    "components": 3,
-    "pseudo_inputs": 4,
-    "features": 6,
-    "k": 3,
-    "m": 2,
-    "hidden": 8,
-}
+SMALL = {**tests_support.SMALL, "hidden": 8}
 ROWS = 40
 # 30 steps, looks after 2, 3, 5, 6, 8, ...; step 7 is the first beyond a fifth of them, where a milestone is
 BUDGET = Budget(images=480, batch=16, train=ROWS, val=20)
