@@ -66,9 +66,10 @@ class _Transposed(torch.autograd.Function):
         ctx.save_for_backward(*inputs[:2])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
-        """Return the gradients of x, weight and bias."""
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        """Return the gradients of x, weight and bias, of each that is wanted."""
         x, weight = ctx.saved_tensors
-        of_x = conv2d(gradient, weight, stride=2, padding=1) if ctx.needs_input_grad[0] else None
-        of_weight = conv2d_weight(gradient, list(weight.shape), x, stride=2, padding=1)
-        return of_x, of_weight, gradient.sum((0, 2, 3)), None
+        wanted = ctx.needs_input_grad
+        of_x = conv2d(gradient, weight, stride=2, padding=1) if wanted[0] else None
+        of_weight = conv2d_weight(gradient, list(weight.shape), x, stride=2, padding=1) if wanted[1] else None
+        return of_x, of_weight, gradient.sum((0, 2, 3)) if wanted[2] else None, None

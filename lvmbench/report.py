@@ -167,7 +167,6 @@ def _blocks(table: Table) -> Iterator[Table]:
 
 
 def _wrap(notes: Sequence[str]) -> Iterator[str]:
-
     for note in notes:
         yield from textwrap.wrap(note, WIDTH, subsequent_indent="  ")
 

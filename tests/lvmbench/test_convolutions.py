@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import conv_transpose2d
 
+from lvmbench import convolutions
 from lvmbench.convolutions import FEW, Doubling
 
 SIDES = [(4, 4), (3, 5), (1, 2)]
@@ -32,6 +33,15 @@ def test_doubling_asks_for_no_gradient_of_pictures_that_need_none(channels):
     layer = Doubling(2, channels)
     layer(torch.randn(1, 2, 3, 3)).sum().backward()
     assert layer.weight.grad is not None
+
+
+@channels
+def test_a_frozen_layer_is_passed_through_and_keeps_no_gradient(channels, monkeypatch):
+    layer, x = Doubling(2, channels).requires_grad_(False), torch.randn(1, 2, 3, 3, requires_grad=True)
+    expected = conv_transpose2d(x, layer.weight, layer.bias, stride=2, padding=1).sin().sum()
+    monkeypatch.setattr(convolutions, "conv2d_weight", None)  # whoever asks for it fails
+    found, wanted = (torch.autograd.grad(y, x)[0] for y in (layer(x).sin().sum(), expected))
+    torch.testing.assert_close(found, wanted)
 
 
 @channels
