@@ -38,8 +38,8 @@ class Adam:
         ]
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor | None], rate: float) -> None:
-        """Take one step of the parameters that have a gradient."""
+    def step(self, gradients: Sequence[Tensor | None], rate: float | Tensor) -> None:
+        """Take one step of the parameters that have a gradient; in a graph of a device the rate is a tensor, []."""
         alike: dict[torch.dtype, list[tuple[Tensor, ...]]] = {}  # a call takes numbers of one type
         for p, g, moments in zip(self.parameters, gradients, self.moments, strict=True):
             if g is not None:
@@ -51,6 +51,16 @@ class Adam:
                 parameters, slopes, means, squares, [], steps, lr=rate, beta1=self.betas[0], beta2=self.betas[1],
                 weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
             )  # fmt: skip
+
+    def serve(self, members: Sequence[Adam]) -> None:
+        """Remember for others, each of which holds one slice of these parameters: [M, ...]."""
+        for place, (step, mean, square) in enumerate(self.moments):
+            own = [member.moments[place] for member in members]
+            step.copy_(own[0][0])
+            for whole, which in ((mean, 1), (square, 2)):
+                whole.copy_(torch.stack([moments[which] for moments in own]))
+            for i, member in enumerate(members):
+                member.moments[place] = (step, mean[i], square[i])
 
     def state(self) -> dict[str, Tensor]:
         """Return what is remembered, by the place of the parameter and name."""

@@ -161,7 +161,8 @@ class Record:
     """What one cell produced, or why it did not: one immutable file.
 
     ``cell`` holds what was asked, with all options resolved; ``seconds`` and ``peak_mib`` are by phase. ``findings``
-    counts what was wrong with the files of the data, as far as the cell read them.
+    counts what was wrong with the files of the data, as far as the cell read them. ``way`` tells how the steps of
+    training were taken, where it was not one by one on a processor.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
@@ -172,6 +173,7 @@ class Record:
     reason: str = ""
     scores: tuple[Score, ...] = ()
     converged: bool | None = None
+    way: str = ""
     parameters: int | None = None
     code_dims: int | None = None
     latents: int | None = (

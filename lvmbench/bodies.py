@@ -1,4 +1,4 @@
-"""Networks that may compute in bfloat16: their weights, and what they return, are float32 all the same.
+"""Networks that may compute in less than float32: their weights, and what they return, are float32 all the same.
 
 A model's other arithmetic (likelihoods, rates, log weights) stays float32 whatever its networks compute in.
 """
@@ -15,13 +15,15 @@ from torch.nn.functional import linear
 
 from lvmbench.environment import multiplies_bfloat16
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "tfloat32", "bfloat16"]  # tfloat32: a GPU's products, of 10 bits of mantissa
 WORTH = 32  # pictures in a batch, from which on bfloat16 gains more than the casts of the weights cost
 
 
 def fastest(device: str, batch: int) -> Precision:
     """Return the precision in which a step is fastest on a kind of device, for a number of pictures."""
-    return "bfloat16" if device == "cpu" and batch >= WORTH and multiplies_bfloat16() else "float32"
+    if device != "cpu":
+        return "tfloat32"
+    return "bfloat16" if batch >= WORTH and multiplies_bfloat16() else "float32"
 
 
 class Body(nn.Sequential):
@@ -31,9 +33,9 @@ class Body(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the layers make of a batch, as float32: [B, ...] -> [B, ...]."""
-        if self.precision == "float32":
+        if self.precision != "bfloat16":
             return self._through(x)
-        with torch.autocast(x.device.type, getattr(torch, self.precision)):
+        with torch.autocast(x.device.type, torch.bfloat16):
             return self._through(x).float()
 
     def _through(self, x: Tensor) -> Tensor:
@@ -61,10 +63,16 @@ def bodies(model: Any) -> list[Body]:
 @contextmanager
 def computing_in(precision: Precision, model: Any) -> Iterator[None]:
     """Let the networks of a model compute in a precision inside a with-block, and in float32 afterwards."""
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [switch.fp32_precision for switch in switches]
     for body in bodies(model):
         body.precision = precision
+    for switch in switches:
+        switch.fp32_precision = "ieee" if precision == "float32" else "tf32"
     try:
         yield
     finally:
         for body in bodies(model):
             body.precision = "float32"
+        for switch, was in zip(switches, before, strict=True):
+            switch.fp32_precision = was

@@ -21,7 +21,8 @@ from lvmbench.catalog import Catalog, Noun
 from lvmbench.environment import Phases, commit, hardware, versions
 from lvmbench.errors import LvmbenchError, NotApplicable, StoreError
 from lvmbench.evaluation import Evaluation
-from lvmbench.fits import Progress, Workshop, fitted, judge
+from lvmbench.fits import Progress, Workshop
+from lvmbench.making import fitted, judge
 from lvmbench.pages import give_back
 from lvmbench.plan import Cell, Measure
 from lvmbench.protocols import BESIDE, capabilities
@@ -33,7 +34,8 @@ from lvmbench.statistics import percentile_interval, replicates
 class Task:
     """A cell to be run: which scores it still lacks, where its record goes, and on which device it runs.
 
-    ``judge`` is the cell of the network that judges the pictures which this one draws.
+    ``judge`` is the cell of the network that judges the pictures which this one draws. ``mates`` are cells that are
+    trained along with this one; ``leader`` is the fit key of the cell that this one is trained along with.
     """
 
     cell: Cell
@@ -43,6 +45,8 @@ class Task:
     device: str = "cpu"
     refit: bool = False
     judge: Cell | None = None
+    mates: tuple[Cell, ...] = ()
+    leader: str = ""
 
     def to_json(self) -> str:
         """Return the task as one line."""
@@ -113,7 +117,7 @@ def _answer(
 ) -> tuple[Record, dict[str, Tensor]]:
     cell = task.cell
     shop = Workshop(catalog, store, task.device, phases, progress)
-    found = fitted(cell, shop, refit=task.refit)
+    found = fitted(cell, shop, mates=task.mates, refit=task.refit)
     ev = found.evaluation(cell, task.device, _judge(task, found.model, shop))
     with phases("measure"):
         scores, boots = measured(ev, task, catalog, progress)
@@ -122,6 +126,7 @@ def _answer(
         status="done",
         scores=scores,
         converged=found.history.converged,
+        way=found.history.way,
         parameters=_parameters(found.model),
         code_dims=_dims(ev),
         latents=getattr(found.model, "latents", None),

@@ -69,7 +69,7 @@ lvmbench.add_command(data)
 @click.option("--device", help="auto, cpu, cuda, or cuda:1.  [default: auto]")
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
+    type=click.Choice(["auto", "float32", "tfloat32", "bfloat16"]),
     help="What networks compute in while they train; auto is the faster that costs no quality.  [default: auto]",
 )
 @click.option(

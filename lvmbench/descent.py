@@ -18,8 +18,9 @@ from lvmbench.protocols import Batch, HasLoss, HasLosses, Loss, ParameterGroup
 WARM_UP = 0.03  # of the steps, until the learning rate is whole
 DECAY = 0.2  # of the steps, in which it goes to nothing
 
-Terms = Mapping[str, Tensor]  # each a mean over the batch: []
-Losses = Callable[[Batch, float], Mapping[str, Terms]]
+Terms = Mapping[str, Tensor]  # each a mean over the batch: [], or [M] for members of a cohort
+Share = float | Tensor  # from 0 to 1
+Losses = Callable[[Batch, Any], Mapping[str, Terms]]  # of a batch and the progress, a Share
 
 
 def learning_rate(progress: float) -> float:
@@ -34,8 +35,11 @@ class Descent:
         self.groups, self.losses, self.rate = groups, losses, rate
         self.optimisers = {name: Adam(group.parameters, group.betas) for name, group in groups.items()}
 
-    def step(self, batch: Batch, progress: float) -> Terms:
-        """Take one step of every optimiser whose loss there is; return the terms of all losses: [] each."""
+    def step(self, batch: Batch, progress: Share, rate: Share) -> Terms:
+        """Take one step of every optimiser whose loss there is; return the terms of all losses: [] each, or [M].
+
+        ``rate`` is the share of the learning rate; in a graph of a device both shares are tensors, [].
+        """
         losses = self.losses(batch, progress)
         # all gradients before the first step: a step changes the weights
         gradients = {
@@ -48,7 +52,7 @@ class Descent:
             for name, terms in losses.items()
         }
         for name, slopes in gradients.items():
-            self.optimisers[name].step(slopes, self.rate * self.groups[name].rate * learning_rate(progress))
+            self.optimisers[name].step(slopes, self.rate * self.groups[name].rate * rate)
         return {name: term.detach() for terms in losses.values() for name, term in terms.items()}
 
     def state(self) -> dict[str, Tensor]:

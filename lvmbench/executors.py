@@ -109,7 +109,7 @@ class Processes:
         """Yield what became of a worker's task since the last look."""
         for event in worker.read() if ready else ():
             yield from self._hear(worker, event, queue, on_progress)
-        late = self.timeout is not None and worker.seconds > self.timeout + worker.grace
+        late = self.timeout is not None and worker.seconds > self.timeout * worker.cells + worker.grace
         if worker.ended or (worker.task and late):
             worker.stop()
             if task := worker.release():
@@ -169,6 +169,8 @@ class Queue:
         own, judge = task.cell.fit_key, task.judge.fit_key if task.judge else ""
         if judge != own and self.unfinished[judge]:
             return judge
+        if task.leader in self.running:
+            return task.leader
         return own if own in self.running else ""
 
     def put_back(self, task: Task) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lvmbench.data import Split
 
@@ -18,6 +18,31 @@ AHEAD = 4  # batches that are gathered while one is used
 
 Rows = Iterator[Tensor]
 Batches = Iterator[tuple[Tensor, Tensor]]
+
+
+class Order:
+    """The rows of one permutation of the data after another, as many as are asked for at a time."""
+
+    def __init__(self, rows: int, generator: Generator, device: torch.device | str = "cpu") -> None:
+        self.rows, self.generator, self.device = rows, generator, device
+        self.queue = self._permutation()
+
+    def take(self, count: int) -> Tensor:
+        """Return the next rows: [count]."""
+        while len(self.queue) < count:
+            self.queue = torch.cat([self.queue, self._permutation()])
+        taken, self.queue = self.queue[:count], self.queue[count:]
+        return taken
+
+    def skip(self, count: int) -> None:
+        """Leave out the next rows."""
+        while count > len(self.queue):
+            count -= len(self.queue)
+            self.queue = self._permutation()
+        self.queue = self.queue[count:]
+
+    def _permutation(self) -> Tensor:
+        return torch.randperm(self.rows, generator=self.generator).to(self.device)
 
 
 class Feed(Protocol):

@@ -6,12 +6,13 @@ The family and the measure belong to the schema; a model owns only the scale, an
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, Normal
-from torch.nn.functional import mse_loss
+from torch.nn.functional import mse_loss, softplus
 
 from lvmbench.data import Schema, Split
 
@@ -101,6 +102,8 @@ class _BitLogProb(torch.autograd.Function):
     @staticmethod
     def forward(logits: Tensor, x: Tensor) -> Tensor:
         """Return the log-densities: logits [..., C, H, W], x that broadcasts to them -> [...]."""
+        if logits.device.type != "cpu":  # where every call is a launch, and logarithms are cheap
+            return (x * logits - softplus(logits)).sum(EVENT)
         # x l - log(1 + e^l) = (x - 1/2) l - |l| / 2 + log sigmoid(|l|)
         sure = logits.abs()
         linear = (
@@ -130,6 +133,17 @@ class _BitLogProb(torch.autograd.Function):
             gradient * (x - logits.sigmoid()) if wanted[0] else None,
             gradient * logits if wanted[1] else None,
         )
+
+    @staticmethod
+    def vmap(info: Any, dims: Sequence[int | None], logits: Tensor, x: Tensor) -> tuple[Tensor, int]:
+        """Return the log-densities of all members of a cohort at once: [M, ..., C, H, W] -> [M, ...]."""
+        first, second = (
+            t.movedim(d, 0) if d is not None else t[None] for t, d in zip((logits, x), dims, strict=True)
+        )
+        rank = max(first.dim(), second.dim())
+        first, second = (t.reshape(len(t), *[1] * (rank - t.dim()), *t.shape[1:]) for t in (first, second))
+        nats: Tensor = _BitLogProb.apply(first, second)
+        return nats, 0
 
 
 def bits_per_dim(schema: Schema, nats: Tensor) -> Tensor:

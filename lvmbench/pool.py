@@ -92,6 +92,11 @@ class Worker:
         """How long the present task has been running."""
         return time.monotonic() - self.since
 
+    @property
+    def cells(self) -> int:
+        """How many cells the present task trains."""
+        return 1 + len(self.task.mates) if self.task else 1
+
     def start_clock(self) -> None:
         """Count the seconds of a cell from the moment at which the worker has started."""
         self.since, self.grace = time.monotonic(), 0.0

@@ -122,9 +122,17 @@ def heading(group: Group) -> str:
     data, how = _about(group, records[-1].cell)
     over = f"{how}; seeds {', '.join(map(str, seeds))}"
     made = f"{machine}; {'; '.join(sorted(versions))}"
-    rounded = [r.label for r in group.rows if r.fits[0].facts.cell.get("precision") == "bfloat16"]
-    told = textwrap.wrap(f"trained in bfloat16: {'; '.join(rounded)}", WIDTH, subsequent_indent="  ")
-    return "\n".join([data, over, made, *(told if rounded else ())])
+    return "\n".join([data, over, made, *_rounded(group)])
+
+
+def _rounded(group: Group) -> Iterator[str]:
+    """Yield lines that tell which models were trained in less than float32."""
+    labels: dict[str, list[str]] = {}
+    for row in group.rows:
+        labels.setdefault(row.fits[0].facts.cell.get("precision", "float32"), []).append(row.label)
+    for precision in sorted(labels.keys() - {"float32"}):
+        told = f"trained in {precision}: {'; '.join(labels[precision])}"
+        yield from textwrap.wrap(told, WIDTH, subsequent_indent="  ")
 
 
 def _about(group: Group, cell: Mapping[str, Any]) -> tuple[str, str]:

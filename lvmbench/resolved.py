@@ -23,6 +23,12 @@ ENGINE = tuple(
     f"lvmbench.{name}"
     for name in (
         "training",
+        "members",
+        "ways",
+        "stacks",
+        "branches",
+        "graphs",
+        "cohorts",
         "descent",
         "adam",
         "feed",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from lvmbench.api import Budget, Record
 from lvmbench.catalog import Catalog
 from lvmbench.cells import Task, blank
+from lvmbench.companions import in_cohorts
 from lvmbench.data import HasFindings
 from lvmbench.environment import cores, results_dir
 from lvmbench.errors import StoreError, UsageError
@@ -19,7 +20,7 @@ from lvmbench.fits import load_fit
 from lvmbench.plan import Cell, Plan, plan
 from lvmbench.preparation import Maker, prepare
 from lvmbench.records import Reading, Store, Stored
-from lvmbench.spec import Spec
+from lvmbench.spec import Asked, Spec
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -229,7 +230,7 @@ def _answered(
 ) -> Results:
     planned = plan(spec, catalog, device.partition(":")[0])
     store = Store.open(settings.results)
-    tasks = tasks_of(planned, store, device, settings.rerun)
+    tasks = in_cohorts(tasks_of(planned, store, device, settings.rerun), store, catalog)
     telling = [c for c in planned.cells if isinstance(planned.datasets[c.content], HasFindings)]
     read = [*(task.cell for task in tasks), *telling]
     findings = prepare(planned, read, catalog, listener, strict=settings.strict)
@@ -302,7 +303,7 @@ def run(
     budget: str | Budget = "quick",
     controls: bool = True,
     device: str = "auto",
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    precision: Asked = "auto",
     results: str | Path | None = None,
     jobs: int | None = None,
     timeout: float | None = None,

@@ -25,6 +25,9 @@ BUDGETS: Mapping[str, Budget] = {
 }  # fmt: skip
 
 
+Asked = Literal["auto", "float32", "tfloat32", "bfloat16"]
+
+
 @dataclass(frozen=True)
 class Spec:
     """What was asked, as it was asked; from the command line, a TOML file or Python."""
@@ -36,7 +39,7 @@ class Spec:
     budget: str | Budget = "quick"
     controls: bool = True
     device: str = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the networks while they train
+    precision: Asked = "auto"  # of the networks while they train
     drop_duplicates: bool = False  # of every data set: of pictures that are equal one stays
 
     @classmethod

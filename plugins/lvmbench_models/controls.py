@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import Annotated, ClassVar
@@ -59,6 +59,9 @@ class Supervised(nn.Module):
         self.numbers = [i for i, a in enumerate(schema.attributes) if a.is_number]
         self.several = [i for i, a in enumerate(schema.attributes) if a.n_classes > 2]
         self.places = [slice(end - n, end) for n, end in zip(outputs, ends, strict=True)]
+        self.columns = nn.ModuleDict(
+            {"binary": _Columns(self.binary, self.places), "numbers": _Columns(self.numbers, self.places)}
+        )
         self.centre: Tensor
         self.spread: Tensor
         self.register_buffer("centre", torch.zeros(len(schema.attributes)))
@@ -84,12 +87,11 @@ class Supervised(nn.Module):
     def losses(self, batch: Batch, progress: float) -> Mapping[str, Tensor]:
         """Return the mean loss over known labels, summed over attributes, in nats (numbers: half squares)."""
         answers = self.head(self.encode(batch.x))
-        first = answers[:, [place.start for place in self.places]]
         labels = batch.labels
         standard = (labels - self.centre) / self.spread
         parts = [
-            _sum_of_means(_logistic, first[:, self.binary], labels[:, self.binary]),
-            _sum_of_means(_half_square, first[:, self.numbers], standard[:, self.numbers]),
+            _sum_of_means(_logistic, *self.columns["binary"](answers, labels)),
+            _sum_of_means(_half_square, *self.columns["numbers"](answers, standard)),
         ]
         parts += [_sum_of_means(_softmax, answers[:, self.places[i]], labels[:, i]) for i in self.several]
         return {"labels": torch.stack(parts).sum()}
@@ -110,6 +112,21 @@ class Supervised(nn.Module):
             return own[:, 0] * self.spread[i] + self.centre[i]
         # two classes have one log-odds, that of the second
         return torch.cat([logsigmoid(-own), logsigmoid(own)], 1) if i in self.binary else own.log_softmax(1)
+
+
+class _Columns(nn.Module):
+    """The answers and the labels of some attributes: their places lie on the device, and no step waits for them."""
+
+    def __init__(self, attributes: Sequence[int], places: Sequence[slice]) -> None:
+        super().__init__()
+        self.of_answers: Tensor
+        self.of_labels: Tensor
+        first = torch.tensor([places[i].start for i in attributes], dtype=torch.int64)
+        self.register_buffer("of_answers", first, persistent=False)
+        self.register_buffer("of_labels", torch.tensor(attributes, dtype=torch.int64), persistent=False)
+
+    def forward(self, answers: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return answers.index_select(1, self.of_answers), labels.index_select(1, self.of_labels)
 
 
 def _outputs(attribute: Attribute) -> int:

@@ -120,7 +120,7 @@ class FactorVAE(lvmbench.VAE):
     def losses(self, batch: Batch, progress: float) -> Mapping[str, Loss]:
         """Return the VAE's loss with gamma TC, and the discriminator's cross-entropy, in nats: [B] each."""
         q = self.posterior(batch.x)
-        z, other = q.rsample(), q.sample()
+        z, other = q.rsample(), q.rsample().detach()
         # log D(z) - log (1 - D(z)) estimates log q(z) - sum_d log q(z_d)
         vae = {
             "distortion": -self.decode(z).log_prob(batch.x),

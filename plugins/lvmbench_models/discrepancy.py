@@ -43,7 +43,7 @@ class InfoVAE(lvmbench.VAE):
         """Return distortion + (1 - alpha) rate + (alpha + lam - 1) MMD: [B, C, H, W] -> [B] and []."""
         q = self.posterior(x)
         z = q.rsample()
-        mmd = discrepancy(z, self.prior().sample(z.shape[:1]), self.kernel)
+        mmd = discrepancy(z, self.prior().rsample(z.shape[:1]), self.kernel)
         return {
             "distortion": -self.decode(z).log_prob(x),
             "weighted rate": (1 - self.alpha) * kl_divergence(q, self.prior()),

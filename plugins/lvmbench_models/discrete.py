@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, ClassVar
 
+import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.distributions import kl_divergence
@@ -55,10 +56,10 @@ class Discrete(lvmbench.VAE):
         logits = self.encoder(x).unflatten(-1, (self.groups, self.classes))
         return FlatOneHot(logits, self.temperature_at(progress), validate_args=False)
 
-    def temperature_at(self, progress: float) -> float:
-        """Return the temperature at a share of the steps."""
-        cooling: float = (self.coldest / self.temperature) ** min(1.0, progress / COOLING)
-        return self.temperature * cooling
+    def temperature_at(self, progress: float) -> Tensor:
+        """Return the temperature at a share of the steps: []."""
+        cooled = torch.as_tensor(progress / COOLING).clamp(max=1)
+        return self.temperature * (self.coldest / self.temperature) ** cooled
 
     def loss(self, x: Tensor, progress: float = 1.0) -> Loss:
         """Return -log p(x|z) + KL(q(z|x) || p(z)) at one draw, in nats: [B, C, H, W] -> [B] each."""

@@ -21,7 +21,9 @@ class FlatOneHot(Distribution):
     support = constraints.boolean
     has_rsample = True
 
-    def __init__(self, logits: Tensor, temperature: float = 1.0, validate_args: bool | None = None) -> None:
+    def __init__(
+        self, logits: Tensor, temperature: Tensor | float = 1.0, validate_args: bool | None = None
+    ) -> None:
         self.log_probs = logits.log_softmax(-1)  # [..., G, C]
         self.logits, self.temperature = self.log_probs, temperature
         shape = logits.shape[:-2], torch.Size([logits.shape[-2] * logits.shape[-1]])

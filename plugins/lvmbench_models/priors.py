@@ -70,6 +70,7 @@ class VaDE(lvmbench.VAE):
     ) -> None:
         super().__init__(schema, **options)
         self.pretrain = self.settled = pretrain
+        self.pretrains = pretrain > 0
         self.logits = nn.Parameter(torch.zeros(components))
         self.means = nn.Parameter(torch.randn(components, self.latent_dim))
         self.raw_scales = nn.Parameter(_unsoftplus(torch.ones(components, self.latent_dim)))
@@ -81,6 +82,7 @@ class VaDE(lvmbench.VAE):
     @torch.no_grad()
     def place(self, train: Split) -> None:
         """Fit the mixture to the codes of training pictures."""
+        self.pretrains = False
         chunks = train.images[:CODES].to(self.logits.device).split(CHUNK)
         z = torch.cat([self.encode(expected(self.schema, images)) for images in chunks])
         generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
@@ -93,12 +95,12 @@ class VaDE(lvmbench.VAE):
         """Return p(z) = sum_c pi_c N(mu_c, diag sigma_c²): batch [], event [D]."""
         return MixtureSameFamily(self._categories(), self._components(), validate_args=False)
 
-    def loss(self, x: Tensor, progress: float = 1.0) -> Loss:
+    def loss(self, x: Tensor) -> Loss:
         """Return -log p(x|z) + KL(q(c|x) || pi) + E_c KL(q(z|x) || p(z|c)) in nats: [B, C, H, W] -> [B] each.
 
         While it pretrains, return -log p(x|mu(x)) alone.
         """
-        if progress < self.pretrain:
+        if self.training and self.pretrains:
             return {"distortion": -self.decode(self.encode(x)).log_prob(x)}
         q = self.posterior(x)
         z = q.rsample()

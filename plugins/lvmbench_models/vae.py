@@ -55,9 +55,9 @@ class AnnealedVAE(VAE):
         self.capacity, self.gamma, self.anneal = capacity, gamma, anneal
         self.settled = anneal
 
-    def capacity_at(self, progress: float) -> float:
-        """Return C in nats at a share of the steps."""
-        return self.capacity * min(1.0, progress / self.anneal)
+    def capacity_at(self, progress: float) -> Tensor:
+        """Return C in nats at a share of the steps: []."""
+        return self.capacity * torch.as_tensor(progress / self.anneal).clamp(max=1)
 
     def loss(self, x: Tensor, progress: float = 1.0) -> Loss:
         """Return E_q[-log p(x|z)] + gamma |mean KL - C| in nats: [B, C, H, W] -> [B] and []."""

@@ -87,7 +87,8 @@ def test_a_model_without_bodies_is_left_as_it_is():
 def test_bfloat16_is_the_default_where_the_processor_multiplies_it_and_a_batch_is_large(monkeypatch):
     monkeypatch.setattr(lvmbench.bodies, "multiplies_bfloat16", lambda: True)
     assert fastest("cpu", WORTH) == "bfloat16"
-    assert fastest("cpu", WORTH - 1) == fastest("cuda", WORTH) == "float32"
+    assert fastest("cpu", WORTH - 1) == "float32"
+    assert fastest("cuda", WORTH) == fastest("cuda", 1) == "tfloat32"
     monkeypatch.setattr(lvmbench.bodies, "multiplies_bfloat16", lambda: False)
     assert fastest("cpu", WORTH) == "float32"
 

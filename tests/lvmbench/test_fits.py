@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lvmbench import fits, runner
+from lvmbench import fits, making, runner
 from lvmbench.api import Budget
 from lvmbench.catalog import Catalog
 from lvmbench.environment import Phases
@@ -94,33 +94,33 @@ def test_what_was_found_in_the_files_stands_in_every_record_of_a_worker_that_rea
 
 def test_a_judge_that_nobody_trains_is_trained_and_kept(catalog, shop, monkeypatch):
     cell = plan(spec(), catalog).cells[1]
-    model = fits.judge(cell, shop)
+    model = making.judge(cell, shop)
     assert shop.store.fit(cell.fit_key)
-    monkeypatch.setattr(fits, "fit", lambda *a, **k: pytest.fail("it trained again"))
-    again = fits.judge(cell, shop)
+    monkeypatch.setattr(making, "fit_together", lambda *a, **k: pytest.fail("it trained again"))
+    again = making.judge(cell, shop)
     assert all((a == b).all() for a, b in zip(model.parameters(), again.parameters(), strict=True))
 
 
 def test_a_judge_that_another_process_trains_is_waited_for(catalog, shop, monkeypatch):
     cell = plan(spec(), catalog).cells[1]
-    monkeypatch.setattr(fits, "WAIT", 0.01)
+    monkeypatch.setattr(making, "WAIT", 0.01)
     found = []
     with shop.store.claim(cell.fit_key) as mine:
         assert mine
-        waiting = threading.Thread(target=lambda: found.append(fits.judge(cell, shop)))
+        waiting = threading.Thread(target=lambda: found.append(making.judge(cell, shop)))
         waiting.start()
         waiting.join(0.2)
         assert not found
-        fits.fitted(cell, shop)
+        making.fitted(cell, shop)
     waiting.join(20)
     assert len(found) == 1
 
 
 def test_a_damaged_judge_is_made_again(catalog, shop):
     cell = plan(spec(), catalog).cells[1]
-    model = fits.judge(cell, shop)
+    model = making.judge(cell, shop)
     (shop.store.fit(cell.fit_key) / "weights.safetensors").write_bytes(b"x")
-    again = fits.judge(cell, shop)
+    again = making.judge(cell, shop)
     assert all((a == b).all() for a, b in zip(model.parameters(), again.parameters(), strict=True))
 
 
@@ -128,7 +128,7 @@ def test_what_failed_as_a_cell_judges_nobody(catalog, shop, bench):
     bench("raises")
     cell = plan(spec("raises"), catalog).cells[0]
     with pytest.raises(LvmbenchError, match="the judge, raises, was not fitted: RuntimeError"):
-        fits.judge(cell, shop)
+        making.judge(cell, shop)
 
 
 def test_a_stored_fit_is_read_and_a_missing_or_damaged_one_is_told(catalog, shop, bench):
@@ -146,7 +146,7 @@ def test_a_stored_fit_is_read_and_a_missing_or_damaged_one_is_told(catalog, shop
 def test_data_that_changed_since_is_told(catalog, shop):
     cell = replace(plan(spec(), catalog).cells[0], fingerprint="stripes 0")
     with pytest.raises(DataError, match="changed since"):
-        fits.fitted(cell, shop)
+        making.fitted(cell, shop)
 
 
 @pytest.fixture
@@ -156,9 +156,9 @@ def cut(shop, catalog, monkeypatch):
     def start(models="vae(net=mlp,latent_dim=2)"):
         cell = plan(spec(models), catalog).cells[0]
         with monkeypatch.context() as patched:
-            patched.setattr(fits, "Checkpoints", lambda path, made: Cut(path, 2, made))
+            patched.setattr(making, "Checkpoints", lambda path, made: Cut(path, 2, made))
             with pytest.raises(KilledError):
-                fits.fitted(cell, shop)
+                making.fitted(cell, shop)
         assert shop.store.checkpoint(cell.fit_key).exists()
         return cell
 
@@ -175,10 +175,10 @@ def heard(shop):
 
 def test_a_fit_goes_on_from_its_checkpoint_which_is_gone_once_it_is_stored(cut, heard, shop):
     cell, (steps, listening) = cut(), heard
-    found = fits.fitted(cell, listening)
+    found = making.fitted(cell, listening)
     assert steps == [2, 3, 4]
     assert not shop.store.checkpoint(cell.fit_key).exists()
-    fresh = fits.fitted(cell, replace(shop, store=Store(shop.store.path.parent / "other")))
+    fresh = making.fitted(cell, replace(shop, store=Store(shop.store.path.parent / "other")))
     assert found.history == fresh.history
     expected = fresh.model.state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.model.state_dict().items())
@@ -188,9 +188,9 @@ def test_a_checkpoint_that_outlived_its_fit_is_cleared_away(cut, shop):
     cell = cut()
     path = shop.store.checkpoint(cell.fit_key)
     kept = path.read_bytes()
-    fits.fitted(cell, shop)
+    making.fitted(cell, shop)
     path.write_bytes(kept)  # the process was killed at its last act
-    fits.fitted(cell, shop)
+    making.fitted(cell, shop)
     assert not path.exists()
 
 
@@ -203,20 +203,20 @@ def test_a_checkpoint_is_no_record_and_no_fit_of_the_store(cut, shop):
 
 def test_the_seconds_of_a_fit_are_those_of_all_its_parts(cut, shop):
     cell = cut()
-    keep = fits._checkpoints(cell, shop)
+    keep = making.checkpoints(cell, shop)
     found = keep.last()
     keep.earlier = 5000.0
     keep.write(found)
-    fits.fitted(cell, shop)
+    making.fitted(cell, shop)
     assert 5000 < shop.phases.seconds["fit"] < 6000
     again = replace(shop, phases=Phases())
-    fits.fitted(cell, again)  # as it is stored
+    making.fitted(cell, again)  # as it is stored
     assert again.phases.seconds["fit"] == shop.phases.seconds["fit"]
 
 
 def test_a_fit_that_is_asked_for_anew_is_trained_from_the_start(cut, heard):
     cell, (steps, listening) = cut(), heard
-    fits.fitted(cell, listening, refit=True)
+    making.fitted(cell, listening, refit=True)
     assert steps == [1, 2, 3, 4]
 
 
@@ -229,13 +229,13 @@ def test_what_cannot_be_gone_on_from_is_told_and_the_fit_trained_from_the_start(
     if spoilt == "damaged":
         path.write_bytes(path.read_bytes()[:-1])
     elif spoilt == "of another model":
-        keep = fits._checkpoints(cell, shop)
+        keep = making.checkpoints(cell, shop)
         keep.write(replace(keep.last(), weights={"a": torch.ones(1)}))
     elif spoilt == "of other threads":
         monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     else:
-        monkeypatch.setattr(fits, "versions", lambda: {"torch": "0.1"})
-    fits.fitted(cell, listening)
+        monkeypatch.setattr(making, "versions", lambda: {"torch": "0.1"})
+    making.fitted(cell, listening)
     assert steps == [1, 2, 3, 4]
     assert capsys.readouterr().out.startswith(f"{path}: ")
     assert 0 < shop.phases.seconds["fit"] < 600
@@ -244,7 +244,7 @@ def test_what_cannot_be_gone_on_from_is_told_and_the_fit_trained_from_the_start(
 def test_a_fit_that_broke_leaves_no_checkpoint(cut, shop):
     cell = cut("nan-at-step(step=2)")
     with pytest.raises(TrainingError, match="step 3 of 4"):
-        fits.fitted(cell, shop)
+        making.fitted(cell, shop)
     assert not shop.store.checkpoint(cell.fit_key).exists()
 
 
@@ -256,8 +256,8 @@ def test_the_data_of_a_worker_are_built_and_named_once_for_all_its_cells(catalog
     first, second = plan(spec("means", seeds=2, metrics="auroc"), catalog).cells
     built.clear()
     fits._read.cache_clear()
-    data = [fits.fitted(cell, shop).dataset for cell in (first, second, first)]
+    data = [making.fitted(cell, shop).dataset for cell in (first, second, first)]
     assert data[0] is data[1] is data[2]
     assert (len(built), len(named)) == (1, 1)
     other = replace(first, budget=replace(first.budget, train=64))
-    assert len(fits.fitted(other, shop).splits["train"]) == 64
+    assert len(making.fitted(other, shop).splits["train"]) == 64

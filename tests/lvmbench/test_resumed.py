@@ -9,7 +9,7 @@ from torch import nn
 from lvmbench import VAE, Attribute, Budget, ParameterGroup, Schema, Split, build, fit
 from lvmbench.checkpoints import Misfit
 from lvmbench.errors import TrainingError
-from lvmbench.training import order
+from lvmbench.feed import Order
 from tests_support import Cut, KilledError, fit_in_parts
 
 SCHEMA = Schema((1, 28, 28), "gaussian", (Attribute("on", "binary"),))
@@ -54,8 +54,9 @@ def assert_same(kind, path, parts, **options):
 @pytest.mark.parametrize("rows", [10, 12, 3])
 def test_an_order_without_its_first_batches_is_the_rest_of_it(rows):
     def drawn(after):
-        batches = order(rows, 4, torch.Generator().manual_seed(5), after=after)
-        return [next(batches).tolist() for _ in range(9 - after)]
+        order = Order(rows, torch.Generator().manual_seed(5))
+        order.skip(4 * after)
+        return [order.take(4).tolist() for _ in range(9 - after)]
 
     whole = drawn(0)
     for after in range(9):

@@ -59,7 +59,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same(bench):
 
 def test_another_metric_trains_nothing_again(bench, monkeypatch):
     bench("vae(net=mlp)")
-    monkeypatch.setattr("lvmbench.fits.fit", lambda *a, **k: pytest.fail("it trained again"))
+    monkeypatch.setattr("lvmbench.making.fit_together", lambda *a, **k: pytest.fail("it trained again"))
     results = bench("vae(net=mlp)", metrics="auroc,rate")
     assert results.computed == 1
     assert {s.metric for r in results.records for s in r.scores} == {"auroc", "rate"}

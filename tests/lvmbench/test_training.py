@@ -8,7 +8,8 @@ from torch import nn
 from lvmbench import VAE, Attribute, Budget, ParameterGroup, Schema, Split, build, fit
 from lvmbench.descent import Descent, denormals_flushed, learning_rate, objective
 from lvmbench.errors import TrainingError
-from lvmbench.training import has_converged, order
+from lvmbench.feed import Order
+from lvmbench.training import has_converged
 
 SCHEMA = Schema((1, 28, 28), "gaussian", (Attribute("on", "binary"),))
 BUDGET = Budget(images=320, batch=16, train=40, val=20)
@@ -99,9 +100,8 @@ def test_the_validation_loss_is_the_mean_over_every_row_once():
 
 
 def test_every_step_has_a_full_batch_and_every_epoch_every_row():
-    generator = torch.Generator().manual_seed(0)
-    batches = order(10, 4, generator)
-    drawn = [next(batches) for _ in range(5)]
+    order = Order(10, torch.Generator().manual_seed(0))
+    drawn = [order.take(4) for _ in range(5)]
     assert all(len(rows) == 4 for rows in drawn)
     drawn = torch.cat(drawn)
     assert sorted(drawn[:10].tolist()) == sorted(drawn[10:].tolist()) == list(range(10))

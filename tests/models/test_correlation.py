@@ -363,7 +363,7 @@ def test_a_step_gives_each_player_the_gradient_of_its_own_loss(small):
     model, apart, leaky = small(), small(), small()
     descent = Descent(*objective(model), 0.01)
     with noise(7):
-        descent.step(batch_of(x), 0.5)
+        descent.step(batch_of(x), 0.5, 1.0)
     losses = losses_of(apart, x)
     expected = {
         "vae": gradient(losses["vae"], apart.parameter_groups()["vae"]),

@@ -444,7 +444,7 @@ def test_a_step_of_piwae_moves_the_encoder_by_its_own_objective_only():
         model = linear(kind, **options, **start)
         descent = Descent(*objective(model), 0.01)
         with noise(7):
-            descent.step(batch_of(x), 0.5)
+            descent.step(batch_of(x), 0.5, 1.0)
         found = {p: g for adam in descent.optimisers.values() for p, g in slopes(adam).items()}
         return model, [found[p] for p in model.encoder.parameters()]
 

@@ -1,8 +1,9 @@
-"""Are the claims of speed true? ``python tests/perf/against_peers.py [--quick] [--only NAME] [--out FILE]``.
+"""Are the claims of speed true? ``python tests/perf/against_peers.py [--gpu] [--quick] [--only NAME] [--out FILE]``.
 
 Trains the same nets with pythae, with lvmbench and by a hand-written loop, in turn, on a machine that is to be idle;
 estimates likelihoods, takes the metric set, and measures what the machine can do at most in the same run. Writes
-the first part of ``results/performance.md``. pythae comes with ``pip install lvmbench[peers]``.
+the first part of ``results/performance.md``; with ``--gpu`` a part on the GPU of this machine. pythae comes with
+``pip install lvmbench[peers]``.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ import argparse
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from peers import beside, training
 from peers.machine import Peak, head, peak, shown, wait_until_idle
-from peers.report import OUT, PEERS, QUICK, attempted, number, table, write
+from peers.report import GPU, OUT, PEERS, QUICK, attempted, number, table, write
 from peers.training import Settings, Trained
 from peers.workloads import WORKLOADS
 
 from lvmbench.environment import cores
 
 QUICKLY = Settings(seconds=0.6, rounds=2, patience=2.0)
+ON_GPU = Settings(seconds=0.7, device="cuda")
 BESIDE = ("nll", "metrics", "memory")
 
 HOW = """MLP: pythae's default, 784-512-16 with ReLU. IWAE net: 784-200-200-50 with tanh. conv: the layers of Burgess et
@@ -42,6 +45,8 @@ that for one."""
 LIMITS = """Arithmetic: the step's floating-point operations at the peak of a matrix product. Bytes: what operators
 other than products read and write (what is changed in place: both), at the speed of a copy, as if no cache held
 any. Dispatch: the number of operators times the time of a small one. The three overlap, and each is an estimate."""
+GPU_HOW = """The sides are those of the part above. Members are one cohort in one process; what is recorded and tried
+before their first step is nobody's time. pythae runs on the same GPU, on one thread of the processor."""
 OVERHEAD = """The loop (`tests/perf/peers/hand.py`) trains the same model on the same loss and schedule, looks at the
 same number of validation pictures, and knows nothing of lvmbench's engine. Compared is processor time for an
 image on a CPU."""
@@ -55,17 +60,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = QUICKLY if asked.quick else Settings()
     names = [asked.only] if asked.only else [*WORKLOADS, *BESIDE]
     sections = [QUICK] * asked.quick
-    sections.append(head(["python", *shown(sys.argv)]))
-    sections += list(_sections(names, settings))
+    sections.append(head(["python", *shown(sys.argv)], "cuda" if asked.gpu else "cpu"))
+    sections += _on_gpu(asked.only, quick=asked.quick) if asked.gpu else _sections(names, settings)
     text = "\n\n".join(sections)
     if asked.only and not asked.out:
         print(text)
     else:
-        write(asked.out or OUT, PEERS, text)
+        write(asked.out or OUT, GPU if asked.gpu else PEERS, text)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--gpu", action="store_true", help="on the GPU: the workloads that have aims there")
     parser.add_argument("--quick", action="store_true", help="two short rounds, to see that it runs")
     parser.add_argument("--only", choices=[*WORKLOADS, *BESIDE], help="one workload or part, printed")
     parser.add_argument("--out", type=Path, help=f"the file to write (default: {OUT.name} in results)")
@@ -87,8 +93,6 @@ def _sections(names: Sequence[str], settings: Settings) -> list[str]:
     for name in (name for name in parts if name in names):
         print(name, file=sys.stderr)
         found.append(attempted(parts[name], name))
-    if workloads:
-        found.append(attempted(partial(_gpu, workloads, settings), "One GPU"))
     return found
 
 
@@ -140,26 +144,25 @@ def _aimed_for() -> str:
     return f"The aims are for two cores ({here})."
 
 
-def _gpu(names: Sequence[str], settings: Settings) -> str:
-    """Return the same workloads on a GPU, one seed and members, or that there is none."""
-    title = "### One GPU\n\n"
+def _on_gpu(only: str | None, *, quick: bool) -> list[str]:
+    """Return the workloads that have aims on a GPU, one seed and members, and the likelihood there."""
     if not torch.cuda.is_available():
-        return f"{title}Not measured: this machine has no CUDA device."
-    on_it = Settings(settings.seconds, settings.rounds, settings.patience, "cuda")
-    found, failed = _trained(names, on_it)
+        raise SystemExit("This machine has no CUDA device.")
+    settings = replace(QUICKLY, device="cuda") if quick else ON_GPU
+    found, failed = _trained([only] if only else [w.name for w in WORKLOADS.values() if w.on_gpu], settings)
     most = peak(1, "cuda")
+    peaks = f"float32 {number(most.float32)} GF/s, bfloat16 {number(most.bfloat16)} GF/s, copy {number(most.copy)} GB/s"
     parts = [
-        f"{torch.cuda.get_device_name()}: float32 {number(most.float32)} GF/s, bfloat16 {number(most.bfloat16)} GF/s, "
-        f"copy {number(most.copy)} GB/s.",
+        GPU_HOW,
+        f"{torch.cuda.get_device_name()}, measured in this run: {peaks}.",
         training.rates_table(found),
         failed,
         "The aims are for one H200.",
         training.aims_table(found, training.on_gpu),
-        f"{training.members_text(found)}\n{beside.likelihood_on_gpu(on_it)}",
-        "Burda's published values within their minutes are not measured here.",
-        training.overhead_table(found),
+        training.members_text(found),
+        attempted(partial(beside.likelihood_on_gpu, settings), "log p(x)"),
     ]
-    return title + "\n\n".join(filter(None, parts))
+    return list(filter(None, parts))
 
 
 if __name__ == "__main__":

@@ -181,7 +181,7 @@ def test_a_verdict_says_whether_the_machine_was_idle():
 
 
 def test_a_part_of_the_file_is_written_and_the_other_stays(tmp_path):
-    path, (first, second, _) = tmp_path / "new" / "performance.md", report.PARTS
+    path, (first, second, *_) = tmp_path / "new" / "performance.md", report.PARTS
     report.write(path, second, "two")
     report.write(path, first, "one\n\n### deeper\n\ntext")
     report.write(path, second, "three")

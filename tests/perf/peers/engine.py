@@ -12,7 +12,7 @@ from lvmbench.bodies import Precision, fastest
 from lvmbench.catalog import Catalog
 from lvmbench.data import Split
 from lvmbench.feed import on
-from lvmbench.training import LOOK_COST, LOOKS, build, fit
+from lvmbench.training import LOOK_COST, LOOKS, build, fit, fit_together
 from peers.window import Timing, Window
 from peers.workloads import Workload, pictures, split_of
 
@@ -26,6 +26,8 @@ def run(workload: Workload, images: int, seeds: list[int], device: str) -> Timin
     """Train these seeds on so many images each, and return what it took."""
     budget = budget_of(workload, images)
     data, val = splits(workload, looks_at(budget), device)
+    if device != "cpu":
+        return _together(workload, budget, data, val, seeds, device)
     total = Timing()
     for seed in seeds:
         model, window = made(workload, seed), Window(device)
@@ -43,6 +45,28 @@ def run(workload: Workload, images: int, seeds: list[int], device: str) -> Timin
         )
         total += window.timing(workload.batch)
     return total
+
+
+def _together(
+    workload: Workload, budget: Budget, data: Split, val: Split, seeds: list[int], device: str
+) -> Timing:
+    """Train these seeds as one cohort, timed from the end of its first stretch: by then its steps are recorded."""
+    window = Window(device)
+    told = fit_together(
+        [made(workload, seed) for seed in seeds],
+        data,
+        val,
+        budget,
+        workload.schema,
+        seeds=seeds,
+        device=device,
+        on_progress=lambda step, steps: window.step(step),
+        precision=precision(workload, device),
+    )
+    for found in told:
+        if isinstance(found, Exception):
+            raise found
+    return window.timing(workload.batch * len(seeds))
 
 
 def _tells_of_its_first_step(model: Any, window: Window) -> None:

@@ -58,9 +58,9 @@ def counted(workload: Workload) -> Step:
     used = computing_in(precision(workload, "cpu"), model)
     # the counter of operators is the inner one: it sees what torch runs, not what it is asked for
     with used:
-        descent.step(batch, 0.5)  # what is set up once is no part of a step
+        descent.step(batch, 0.5, 1.0)  # what is set up once is no part of a step
         with FlopCounterMode(display=False) as flops, Operators() as operators:
-            descent.step(batch, 0.5)
+            descent.step(batch, 0.5, 1.0)
     return Step(workload.batch, flops.get_total_flops(), operators.count, operators.bytes)
 
 

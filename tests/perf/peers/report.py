@@ -8,7 +8,9 @@ from pathlib import Path
 
 from peers.rounds import Spread
 
-PARTS = PEERS, QUALITY, SCALING = "Against peers", "Time to quality", "Scaling"
+PARTS = PEERS, GPU, QUALITY, GPU_QUALITY, SCALING = (
+    "Against peers", "One GPU", "Time to quality", "Time to quality on one GPU", "Scaling",
+)  # fmt: skip
 TITLE = "# Performance\n\nMade by the scripts named below, and by nothing else.\n"
 OUT = Path(__file__).parents[3] / "results" / "performance.md"
 QUICK = "**Made with `--quick`: too few rounds, too short. Not a figure to quote.**"

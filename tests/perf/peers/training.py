@@ -66,15 +66,19 @@ def train(workload: Workload, settings: Settings, wait: Callable[[], bool]) -> T
     with ExitStack() as stack:
         pythae, threads = fastest("pythae", workload, settings, stack)
         ours = stack.enter_context(Side("ours", workload.name, device, settings.processes))
-        hand = stack.enter_context(Side("hand", workload.name, device))
-        images = {side.name: side.images_in(settings.seconds, batch) for side in (pythae, ours, hand)}
-        each = max(LEAST_STEPS, images["ours"] * settings.processes // members // batch) * batch
+        images = {side.name: side.images_in(settings.seconds, batch) for side in (pythae, ours)}
+        each = images["ours"]  # of each member, where all learn at once; on a CPU they share them
+        if device == "cpu":
+            each = max(LEAST_STEPS, each * settings.processes // members // batch) * batch
         sides = {
             "pythae": lambda r: pythae.run(images["pythae"], [r]),
             "ours": lambda r: ours.run(images["ours"], [r]),
             "ours together": lambda r: ours.run(each, range(members)),
-            "hand": lambda r: hand.run(images["hand"], [r]),
         }
+        if device == "cpu":
+            hand = stack.enter_context(Side("hand", workload.name, device))
+            images["hand"] = hand.images_in(settings.seconds, batch)
+            sides["hand"] = lambda r: hand.run(images["hand"], [r])
         found = play(sides, settings.rounds, wait)
     return Trained(workload, found, threads, counted(workload), precision(workload, device), members)
 
@@ -82,7 +86,7 @@ def train(workload: Workload, settings: Settings, wait: Callable[[], bool]) -> T
 def fastest(name: str, workload: Workload, settings: Settings, stack: ExitStack) -> tuple[Side, int]:
     """Return a side that stays open, with one thread or all of them: whichever a trial found faster."""
     rates = {}
-    for threads in sorted({1, cores()}):
+    for threads in sorted({1, cores()} if settings.device == "cpu" else {1}):
         with Side(name, workload.name, settings.device, threads=threads) as side:
             images = side.images_in(settings.seconds / 2, workload.batch)
             rates[threads] = side.run(images, [0])[0].rate

@@ -1,0 +1,117 @@
+"""How steps are taken, and the plainest way: one member, one step after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lvmbench.descent import Terms, broken, learning_rate, told
+from lvmbench.errors import TrainingError
+from lvmbench.members import Member, progress_at
+from lvmbench.protocols import Batch
+from lvmbench.randomness import noise, stream
+
+
+class Way(Protocol):
+    """How some members take their steps."""
+
+    stride: int  # steps that it takes at once
+
+    @property
+    def members(self) -> Sequence[Member]:
+        """The members that take steps."""
+        ...
+
+    def through(self, ends: Sequence[int]) -> Iterator[int]:
+        """Take the steps that lie ahead, and yield each of these step numbers when it is done."""
+        ...
+
+    def check(self) -> None:
+        """Let the members fail whose losses were not finite in a step that nobody has looked at."""
+        ...
+
+    def look(self) -> Sequence[Terms]:
+        """Return each member's first loss on the validation data, means over its rows in nats: [] each.
+
+        The noise is the same at each look.
+        """
+        ...
+
+    def changed(self) -> None:
+        """Hear that a milestone changed a model."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what the members have in common."""
+        ...
+
+
+class Alone:
+    """One member, step by step: what every other way is held to."""
+
+    stride = 1
+
+    def __init__(self, member: Member) -> None:
+        self.member, self.members = member, [member]
+        self.since: list[Terms] = []  # the losses that nobody has looked at, on the device
+
+    def through(self, ends: Sequence[int]) -> Iterator[int]:
+        """Take the steps that lie ahead, and yield each of these step numbers when it is done."""
+        member = self.member
+        batch, ground = member.budget.batch, member.ground
+        rows = (member.order.take(batch) for _ in range(ends[-1] - member.step))
+        seen = ground.feed.batches(rows)
+        for end in ends:
+            with member.streams.used():
+                while member.step < end:
+                    self.step(*next(seen))
+            yield end
+
+    def step(self, images: Tensor, labels: Tensor) -> None:
+        """Take one step: uint8 [B, C, H, W], [B, A]."""
+        member = self.member
+        progress = progress_at(member.step + 1, member.budget.steps)
+        self.since.append(member.descent.step(Batch(images, labels), progress, learning_rate(progress)))
+        if hasattr(member.model, "after_step"):
+            member.model.after_step()
+        member.step += 1
+
+    def check(self) -> None:
+        """Let the member fail if a loss was not finite in a step that nobody has looked at."""
+        terms_of, self.since = self.since, []
+        each = [term for terms in terms_of for term in terms.values()]
+        if each and not torch.stack(each).isfinite().all():
+            first, terms = next((i, t) for i, t in enumerate(terms_of) if broken(t))
+            fail(self.member, self.member.step - len(terms_of) + 1 + first, terms)
+
+    @torch.no_grad()
+    def look(self) -> Sequence[Terms]:
+        """Return the first loss on the validation data, means over its rows in nats: [] each."""
+        member, ground = self.member, self.member.ground
+        member.model.eval()
+        means: dict[str, Tensor] = {}
+        with noise(stream(member.seed, "look"), ground.device):
+            for images, labels in zip(
+                *(t.split(member.budget.batch) for t in (ground.val.images, ground.val.labels)), strict=True
+            ):
+                terms = next(iter(member.losses(Batch(images, labels), 1.0).values()))
+                for name, term in terms.items():
+                    means[name] = means.get(name, 0) + term.double() * (len(images) / len(ground.val))
+        member.model.train()
+        return (means,)
+
+    def changed(self) -> None:
+        """Do nothing: every step is taken anew."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def fail(member: Member, step: int, terms: Terms) -> None:
+    """Let a member fail by the terms of a step that are not finite."""
+    member.failure = TrainingError(
+        f"{member.name}: the loss is not finite at step {step} of {member.budget.steps}: {told(terms)}."
+    )

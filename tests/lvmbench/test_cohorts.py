@@ -1,0 +1,226 @@
+"""Cohorts: what goes wrong with one member, or with the way that all take, costs no other its numbers."""
+
+import random
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from lvmbench import VAE, Budget, Schema, Split, build, fit
+from lvmbench.checkpoints import Checkpoints
+from lvmbench.cohorts import BESIDE, STACKED, cohorts, recorded_way
+from lvmbench.errors import TrainingError
+from lvmbench.training import fit_together
+from lvmbench.ways import Alone
+
+SCHEMA = Schema((1, 8, 8), "bernoulli", ())
+BUDGET = Budget(images=16 * 30, batch=16, train=40, val=20)
+
+
+def split(n, seed):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (n, *SCHEMA.shape), generator=generator).to(torch.uint8)
+    return Split(images, torch.zeros(n, 0), torch.arange(n))
+
+
+DATA = split(40, 0), split(20, 1)
+OPTIONS = {"net": "mlp", "latent_dim": 2}
+
+
+class Weighted(VAE):
+    """A VAE with a weight on its rate."""
+
+    def __init__(self, schema, *, weight=1.0, **options):
+        super().__init__(schema, **options)
+        self.weight = weight
+
+    def loss(self, x):
+        loss = super().loss(x)
+        return {"distortion": loss["distortion"], "weighted rate": self.weight * loss["rate"]}
+
+
+@pytest.fixture
+def together(monkeypatch):
+    """Train models as one cohort, as a GPU would, and return what is told of each."""
+
+    def train(models, seeds, budget=BUDGET, keeps=(), way=recorded_way):
+        monkeypatch.setattr("lvmbench.training.cohorts", lambda members: [list(members)])
+        monkeypatch.setattr(
+            "lvmbench.training.way_of",
+            lambda group: Alone(group[0]) if group[0].by_hand else way(group),
+        )
+        return fit_together(models, *DATA, budget, SCHEMA, seeds=seeds, keeps=keeps)
+
+    return train
+
+
+def alone(model, seed, budget=BUDGET):
+    return model, fit(model, *DATA, budget, SCHEMA, seed=seed)
+
+
+def assert_close(model, told, expected):
+    other, history = expected
+    assert told.steps == history.steps
+    losses, others = (torch.tensor([loss for _, loss in h.curve]) for h in (told, history))
+    torch.testing.assert_close(losses, others, rtol=1e-4, atol=1e-3)
+    for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_members_of_other_seeds_and_weights_are_one_stack(together):
+    asked = [(0, 1.0), (1, 1.0), (0, 4.0)]
+    models = [build(Weighted, SCHEMA, {**OPTIONS, "weight": weight}, seed) for seed, weight in asked]
+    told = together(models, [seed for seed, _ in asked])
+    for (seed, weight), model, history in zip(asked, models, told, strict=True):
+        assert history.way == "recorded, 3 members stacked"
+        assert_close(
+            model, history, alone(build(Weighted, SCHEMA, {**OPTIONS, "weight": weight}, seed), seed)
+        )
+    assert [model.weight for model in models] == [1.0, 1.0, 4.0]
+
+
+class Stateful(VAE):
+    """Draws from a generator that no engine knows, or counts its own steps, as it is told."""
+
+    def __init__(self, schema, *, habit="", **options):
+        super().__init__(schema, **options)
+        self.habit, self.count = habit, 0
+        self.own = random.Random(5)
+
+    def loss(self, x):
+        if self.habit == "draws" and self.training:
+            x = x * self.own.random()
+        if self.habit == "counts" and self.training:
+            self.count += 1
+        loss = super().loss(x)
+        return {name: term * (1 + self.count) for name, term in loss.items()}
+
+
+@pytest.mark.parametrize(
+    ("habit", "told"),
+    [("counts", "it changes .count in a step"), ("draws", "recorded, it comes to another gradient")],
+)
+def test_what_cannot_be_repeated_is_trained_step_by_step_and_says_so(together, habit, told):
+    models = [build(Stateful, SCHEMA, {**OPTIONS, "habit": habit}, seed) for seed in (0, 1)]
+    found = together(models, (0, 1))
+    assert all(history.way.startswith(f"step by step: {told}") for history in found)
+    assert [model.count for model in models] == [30 if habit == "counts" else 0] * 2  # none of a trial
+
+
+def test_what_counts_its_steps_comes_to_the_numbers_of_one_that_nobody_tried(together):
+    model = build(Stateful, SCHEMA, {**OPTIONS, "habit": "counts"}, 0)
+    (told,) = together([model], [0])
+    assert_close(model, told, alone(build(Stateful, SCHEMA, {**OPTIONS, "habit": "counts"}, 0), 0))
+
+
+def test_a_member_that_breaks_leaves_the_others_as_they_are(together):
+    models = [build(Weighted, SCHEMA, {**OPTIONS, "weight": 1.0}, seed) for seed in range(3)]
+    models[1].weight = 1e38
+    told = together(models, range(3))
+    assert isinstance(told[1], TrainingError)
+    assert "weighted rate is" in str(told[1])
+    for seed in (0, 2):
+        assert_close(
+            models[seed], told[seed], alone(build(Weighted, SCHEMA, {**OPTIONS, "weight": 1.0}, seed), seed)
+        )
+
+
+def test_a_cohort_that_does_not_fit_the_memory_is_halved(together):
+    sizes = []
+
+    def small(group):
+        sizes.append(len(group))
+        if len(group) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return recorded_way(group)
+
+    models = [build(VAE, SCHEMA, OPTIONS, seed) for seed in range(5)]
+    told = together(models, range(5), way=small)
+    assert sizes == [5, 2, 3, 1, 2]
+    for seed, model in enumerate(models):
+        assert_close(model, told[seed], alone(build(VAE, SCHEMA, OPTIONS, seed), seed))
+
+
+def test_a_member_that_fits_no_memory_alone_fails_alone(together):
+    def none(group):
+        if len(group) > 1 or group[0].seed == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return recorded_way(group)
+
+    told = together([build(VAE, SCHEMA, OPTIONS, seed) for seed in range(2)], range(2), way=none)
+    assert told[0].steps == 30
+    assert isinstance(told[1], torch.OutOfMemoryError)
+
+
+class Patient(Weighted):
+    patience = 2
+
+
+def test_a_member_that_runs_out_of_patience_keeps_its_best_weights_while_others_go_on(together):
+    weights = (1.0, 3e4)
+    models = [build(Patient, SCHEMA, {**OPTIONS, "weight": w}, 0) for w in weights]
+    told = together(models, (0, 0), replace(BUDGET, learning_rate=0.02))
+    expected = [
+        alone(build(Patient, SCHEMA, {**OPTIONS, "weight": w}, 0), 0, replace(BUDGET, learning_rate=0.02))
+        for w in weights
+    ]
+    assert [history.steps for history in told] == [history.steps for _, history in expected]
+    assert min(history.steps for history in told) < 30
+    for model, history, one in zip(models, told, expected, strict=True):
+        assert_close(model, history, one)
+
+
+class Once(Checkpoints):
+    """Is due once, after so many looks at the clock; the process dies when the last of some have written."""
+
+    def __init__(self, path, after, last):
+        super().__init__(path, {"fit": path.name})
+        self.after, self.dies = after, last
+
+    def due(self):
+        self.after -= 1
+        return self.after == 0
+
+    def write(self, found):
+        super().write(found)
+        if self.dies:
+            raise KeyboardInterrupt
+
+
+def test_a_cohort_that_was_killed_goes_on_where_all_of_it_stood(together, tmp_path):
+    def models():
+        return [build(VAE, SCHEMA, OPTIONS, seed) for seed in (0, 1)]
+
+    whole = models()
+    told = together(whole, (0, 1))
+    with pytest.raises(KeyboardInterrupt):
+        together(models(), (0, 1), keeps=[Once(tmp_path / str(i), 7, last=i == 1) for i in (0, 1)])
+    assert all((tmp_path / str(i)).exists() for i in (0, 1))
+    parted = models()
+    again = together(parted, (0, 1), keeps=[Checkpoints(tmp_path / str(i), {"fit": str(i)}) for i in (0, 1)])
+    assert again == told
+    for a, b in zip(whole, parted, strict=True):
+        assert all(
+            torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+        )
+
+
+def member(kind, device="cuda", step=0, images=64, milestones=()):
+    model = nn.Sequential(nn.Linear(2, 2), *([nn.Conv2d(1, 1, 3)] if kind == "conv" else []))
+    ground = SimpleNamespace(device=torch.device(device))
+    return SimpleNamespace(
+        model=model, ground=ground, step=step, budget=Budget(images=images), milestones=milestones
+    )
+
+
+def test_a_cohort_on_a_gpu_is_as_large_as_pays_and_on_a_processor_one():
+    assert [len(group) for group in cohorts([member("conv") for _ in range(BESIDE + 1)])] == [BESIDE, 1]
+    assert [len(group) for group in cohorts([member("mlp") for _ in range(STACKED + 2)])] == [STACKED, 2]
+    assert [len(group) for group in cohorts([member("mlp", "cpu") for _ in range(3)])] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("other", [{"step": 3}, {"images": 128}, {"milestones": {4: []}}])
+def test_what_stands_elsewhere_or_has_other_steps_is_another_cohort(other):
+    assert len(cohorts([member("mlp"), member("mlp"), member("mlp", **other)])) == 2
