@@ -106,7 +106,7 @@ class HasLoss(Protocol):
 
         Given as named terms, their sum is minimised, and a fit that breaks tells which of them did. A ``loss``
         with a parameter ``progress`` hears of it, from 0 to 1 over the steps: 1, its default, is the loss
-        that the model ends with.
+        that the model ends with. In steps that a GPU repeats it is a tensor, [].
         """
         ...
 

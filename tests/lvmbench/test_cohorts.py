@@ -115,6 +115,16 @@ def test_what_counts_its_steps_comes_to_the_numbers_of_one_that_nobody_tried(tog
     assert_close(model, told, alone(build(Stateful, SCHEMA, {**OPTIONS, "habit": "counts"}, 0), 0))
 
 
+def test_pictures_that_fit_no_device_are_streamed_to_all_members(together, monkeypatch):
+    whole = [build(VAE, SCHEMA, OPTIONS, seed) for seed in (0, 1)]
+    told = together(whole, (0, 1))
+    monkeypatch.setattr("lvmbench.feed._room", lambda device: 0)
+    streamed = [build(VAE, SCHEMA, OPTIONS, seed) for seed in (0, 1)]
+    assert together(streamed, (0, 1)) == told
+    for a, b in zip(whole, streamed, strict=True):
+        assert all(map(torch.equal, a.state_dict().values(), b.state_dict().values()))
+
+
 def test_a_member_that_breaks_leaves_the_others_as_they_are(together):
     models = [build(Weighted, SCHEMA, {**OPTIONS, "weight": 1.0}, seed) for seed in range(3)]
     models[1].weight = 1e38

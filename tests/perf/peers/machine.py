@@ -156,9 +156,12 @@ def _status(process: int | str, field: str) -> float:
 
 
 def shown(argv: Sequence[str]) -> list[str]:
-    """Return a command line as it is typed in the root of the checkout."""
+    """Return a command line as it is typed in the root of the checkout; where its file went is nobody's business."""
     script, root = Path(argv[0]).resolve(), Path(__file__).parents[3]
-    return [str(script.relative_to(root)) if script.is_relative_to(root) else script.name, *argv[1:]]
+    told = list(argv[1:])
+    if "--out" in told:
+        del told[(place := told.index("--out")) : place + 2]
+    return [str(script.relative_to(root)) if script.is_relative_to(root) else script.name, *told]
 
 
 def fresh(script: Path, *arguments: str, threads: int = 1) -> str:
