@@ -62,6 +62,10 @@ class Adam:
             for i, member in enumerate(members):
                 member.moments[place] = (step, mean[i], square[i])
 
+    def part(self) -> None:
+        """Remember in tensors of its own, where another has remembered for it."""
+        self.moments = [tuple(moment.clone() for moment in moments) for moments in self.moments]  # type: ignore[misc]
+
     def state(self) -> dict[str, Tensor]:
         """Return what is remembered, by the place of the parameter and name."""
         return {

@@ -5,7 +5,7 @@ A model's other arithmetic (likelihoods, rates, log weights) stays float32 whate
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -63,16 +63,21 @@ def bodies(model: Any) -> list[Body]:
 @contextmanager
 def computing_in(precision: Precision, model: Any) -> Iterator[None]:
     """Let the networks of a model compute in a precision inside a with-block, and in float32 afterwards."""
-    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-    before = [switch.fp32_precision for switch in switches]
+    before = {switch: switch.allow_tf32 for switch in _switches()}
     for body in bodies(model):
         body.precision = precision
-    for switch in switches:
-        switch.fp32_precision = "ieee" if precision == "float32" else "tf32"
+    for switch in before:
+        switch.allow_tf32 = precision != "float32"
     try:
         yield
     finally:
         for body in bodies(model):
             body.precision = "float32"
-        for switch, was in zip(switches, before, strict=True):
-            switch.fp32_precision = was
+        for switch, was in before.items():
+            switch.allow_tf32 = was
+
+
+def _switches() -> Sequence[Any]:
+    """Return torch's switches of what float32 is on a GPU; where there is none they are left alone."""
+    # not fp32_precision: once it is set to "ieee", torch refuses to tell allow_tf32, which others ask for
+    return (torch.backends.cuda.matmul, torch.backends.cudnn) if torch.cuda.is_available() else ()

@@ -9,10 +9,11 @@ from typing import Protocol
 from torch import Tensor
 
 from lvmbench.descent import Descent, Share, Terms
+from lvmbench.mapped import Unstackable
 from lvmbench.members import Member
 from lvmbench.protocols import Batch
 from lvmbench.randomness import Streams
-from lvmbench.stacks import Stack, Unstackable
+from lvmbench.stacks import Stack
 
 
 class Branch(Protocol):
@@ -70,6 +71,9 @@ class Stacked:
         first, self.members = members[0], members
         if hasattr(first.model, "after_step"):
             raise Unstackable("it has an after_step")
+        settings = [[(g.rate, g.betas) for g in member.descent.groups.values()] for member in members]
+        if any(other != settings[0] for other in settings[1:]):
+            raise Unstackable("its members have optimisers of different settings")
         self.stack = Stack([member.model for member in members])
         groups = {
             name: replace(
@@ -95,3 +99,6 @@ class Stacked:
     def close(self) -> None:
         """Give every member tensors of its own."""
         self.stack.release()
+        for member in self.members:
+            for optimiser in member.descent.optimisers.values():
+                optimiser.part()

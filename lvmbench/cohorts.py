@@ -17,7 +17,7 @@ from lvmbench.ways import Alone, Way
 
 STACKED = 64  # members in a stack: more gain nothing, since their weights fill the bandwidth of a GPU by then
 BESIDE = 16  # members side by side: so many of a small convolutional net fill a GPU
-TRIAL = 2  # steps that are held against those taken one by one
+LATE = 0.9  # the progress of the second of two steps that are held against those taken one by one
 AGREES = 0.02  # of a gradient: products in another order, and in tfloat32, differ by less
 LEAST = 1e-4  # of all gradients: less of one tensor is rounding
 
@@ -95,12 +95,11 @@ def _tried(trial: Trial, made: Callable[[], Sequence[Branch]]) -> Graphed:
     try:
         branches = made()
         return trial.passed(branches)
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:  # whatever torch says to a step that it cannot record
         for branch in branches:
             branch.close()
-        trial.renew()
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            raise
         raise Unrecordable((str(error).splitlines() or [type(error).__name__])[0]) from error
     finally:
         trial.restore()
@@ -117,10 +116,11 @@ class Trial:
         self.begin = [_Standing(member) for member in members]
         first = members[0]
         self.batch, feed = first.budget.batch, first.ground.feed
-        rows = torch.arange(TRIAL * self.batch, device=feed.device) % len(feed.whole)
+        rows = torch.arange(2 * self.batch, device=feed.device) % len(feed.whole)
         self.images, self.labels = next(feed.batches(iter([rows])))
-        shares = [progress_at(step, first.budget.steps) for step in range(1, TRIAL + 1)]
-        self.shares = [(share, learning_rate(share)) for share in shares]
+        now = progress_at(first.step + 1, first.budget.steps)
+        # the last step tells of terms that grow with the progress
+        self.shares = [(share, learning_rate(now)) for share in (now, max(now, LATE))]
         try:
             self.slopes = [self._alone(standing) for standing in self.begin]
         finally:
@@ -130,11 +130,6 @@ class Trial:
         """Let the members stand where they stood."""
         for standing in self.begin:
             standing.restore()
-
-    def renew(self) -> None:
-        """Exchange generators that a recording which failed has left unusable."""
-        for standing in self.begin:
-            standing.member.streams.renew()
 
     def passed(self, branches: Sequence[Branch]) -> Graphed:
         """Return branches as a way that came to the same slopes.
@@ -153,7 +148,8 @@ class Trial:
             again()
         for standing, expected in zip(self.begin, self.slopes, strict=True):
             _agree(_slopes(standing.member), expected)
-        way.looker(min(self.batch, len(way.ground.val)))
+        self.restore()
+        way.record()
         return way
 
     def _seen(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -190,8 +186,9 @@ class _Standing:
 
 
 def _slopes(member: Member) -> dict[str, Tensor]:
-    """Return the running means of a member's gradients, by parameter."""
-    return {name: t.clone() for name, t in member.descent.state().items() if name.endswith("/exp_avg")}
+    """Return the running means of a member's gradients, and the number of its steps, by parameter."""
+    state = member.descent.state()
+    return {name: t.clone() for name, t in state.items() if name.endswith(("/exp_avg", "/step"))}
 
 
 def _agree(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -200,8 +197,10 @@ def _agree(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     Raises:
         Unrecordable: if they differ by more than rounding.
     """
-    whole = torch.stack([slope.norm() for slope in expected.values()]).norm()
+    whole = torch.stack([t.norm() for name, t in expected.items() if name.endswith("/exp_avg")]).norm()
     for name, slope in expected.items():
+        if name.endswith("/step") and found[name] != slope:
+            raise Unrecordable(f"recorded, it counts other steps ({name})")
         # not <=, so that a NaN agrees with nothing
         if not (found[name] - slope).norm() <= AGREES * slope.norm() + LEAST * whole:
             raise Unrecordable(f"recorded, it comes to another gradient ({name})")

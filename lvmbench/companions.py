@@ -23,12 +23,18 @@ def in_cohorts(tasks: Sequence[Task], store: Store, catalog: Catalog) -> list[Ta
     for place, task in enumerate(tasks):
         name = _cohort(task.cell) if _can_join(task, store, catalog) else str(place)
         cohorts.setdefault(name, {}).setdefault(task.cell.fit_key, task)
-    led: dict[int, Task] = {}
+    mates: dict[str, tuple[Cell, ...]] = {}
+    leaders: dict[str, str] = {}
     for members in cohorts.values():
-        leader, *mates = members.values()
-        led[id(leader)] = replace(leader, mates=tuple(mate.cell for mate in mates))
-        led |= {id(mate): replace(mate, leader=leader.cell.fit_key) for mate in mates}
-    return [led.get(id(task), task) for task in tasks]
+        first, *others = members
+        mates[first] = tuple(members[other].cell for other in others)
+        leaders |= dict.fromkeys(others, first)
+    # of several tasks of one fit, the first leads
+    return [
+        replace(task, mates=mates.pop(key, ()), leader=leaders.get(key, ""))
+        for task in tasks
+        for key in [task.cell.fit_key]
+    ]
 
 
 def _can_join(task: Task, store: Store, catalog: Catalog) -> bool:

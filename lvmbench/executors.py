@@ -113,12 +113,12 @@ class Processes:
         if worker.ended or (worker.task and late):
             worker.stop()
             if task := worker.release():
-                told = (
-                    worker.epitaph()
-                    if worker.ended
-                    else f"still running after {self.timeout:g} s (--timeout)"
-                )
+                told = worker.epitaph() if worker.ended else self._late(task)
                 yield Outcome(task, "died" if worker.ended else "timeout", told)
+
+    def _late(self, task: Task) -> str:
+        cells = f" for each of the {1 + len(task.mates)} cells that it trains" if task.mates else ""
+        return f"still running after {self.timeout:g} s{cells} (--timeout)"
 
     def _hear(
         self, worker: Worker, event: dict[str, Any], queue: Queue, on_progress: OnProgress

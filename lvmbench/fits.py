@@ -30,7 +30,6 @@ from lvmbench.resolved import content_of
 from lvmbench.training import History, build
 
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-WAIT = 0.5  # seconds between looks at a fit that another process makes
 Progress = Callable[[str, int, int], None]
 RELABELLED: Mapping[Labels, Callable[[Splits, int], Splits]] = {
     "given": lambda splits, _: splits,

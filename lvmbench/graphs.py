@@ -14,12 +14,19 @@ from torch import Tensor
 
 from lvmbench.branches import Branch
 from lvmbench.descent import Terms, learning_rate
+from lvmbench.mapped import beside
 from lvmbench.members import progress_at
 from lvmbench.randomness import Streams, stream
-from lvmbench.stacks import beside
 from lvmbench.ways import fail
 
 STRIDE = 8  # steps in a graph: what a launch costs is shared by them
+
+
+def _memory_error(error: BaseException | None) -> torch.OutOfMemoryError | None:
+    """Return the want of memory that an error of a recording hides, if it does."""
+    while error is not None and not isinstance(error, torch.OutOfMemoryError):
+        error = error.__context__
+    return error
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,14 @@ def recorded(work: Work, streams: Sequence[Streams]) -> Work:
     graph = torch.cuda.CUDAGraph()
     for own in streams:
         graph.register_generator_state(own.device)
-    with torch.cuda.graph(graph):
-        told = work()
+    try:
+        # of this thread: another may be pinning the pictures that come next
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            told = work()
+    except Exception as error:
+        for own in streams:
+            own.renew()
+        raise _memory_error(error) or error from None
 
     def replay() -> Mapping[str, Tensor]:
         graph.replay()
@@ -73,6 +86,15 @@ class Graphed:
         self.looked: dict[int, tuple[Inputs, Work]] = {}
         self.since: list[Terms] = []  # of [steps, M], that nobody has looked at
 
+    def record(self) -> None:
+        """Record all that will be repeated, before any row is taken."""
+        for n in (1, STRIDE):
+            if n not in self.steps:
+                self.steps[n] = self.stepper(n)
+        for images in self.ground.val.images.split(self.budget.batch):
+            if len(images) not in self.looked:
+                self.looked[len(images)] = self.looker(len(images))
+
     def through(self, ends: Sequence[int]) -> Iterator[int]:
         """Take the steps that lie ahead, and yield each of these step numbers when it is done."""
         begun = step = self.members[0].step
@@ -83,8 +105,6 @@ class Graphed:
                 n = next(iter(_strides(end - step)))
                 self.take(step, n, *next(seen))
                 step += n
-                for member in self.members:
-                    member.step = member.step if member.stopped else step
             yield end
 
     def _rows(self, steps: int) -> Tensor:
@@ -93,14 +113,15 @@ class Graphed:
 
     def take(self, step: int, n: int, images: Tensor, labels: Tensor) -> None:
         """Take so many steps after one: uint8 [M * n * B, C, H, W], [M * n * B, A]."""
-        if n not in self.steps:
-            self.steps[n] = self.stepper(n)
         inputs, again = self.steps[n]
         inputs.images.copy_(images.view_as(inputs.images))
         inputs.labels.copy_(labels.view_as(inputs.labels))
         inputs.progress.copy_(self.progress[step : step + n])
         inputs.rate.copy_(self.rate[step : step + n])
-        self.since.append({name: term.clone() for name, term in again().items()})
+        terms = again()
+        for member in self.members:
+            member.step += 0 if member.stopped else n
+        self.since.append({name: term.clone() for name, term in terms.items()})
 
     def stepper(self, n: int, warm: Callable[[], None] | None = None) -> tuple[Inputs, Work]:
         """Return a graph of so many steps, and what it reads.
@@ -166,7 +187,7 @@ class Graphed:
         means: dict[str, Tensor] = {}
         val, batch = self.ground.val, self.budget.batch
         for images, labels in zip(val.images.split(batch), val.labels.split(batch), strict=True):
-            inputs, again = self.looker(len(images))
+            inputs, again = self.looked[len(images)]
             inputs.images.copy_(images)
             inputs.labels.copy_(labels)
             for name, term in again().items():
@@ -175,34 +196,33 @@ class Graphed:
 
     def looker(self, rows: int) -> tuple[Inputs, Work]:
         """Return a graph of a look at so many pictures, and what it reads."""
-        if rows not in self.looked:
-            images, labels = (
-                torch.zeros_like(t[:rows]) for t in (self.ground.val.images, self.ground.val.labels)
-            )
+        images, labels = (
+            torch.zeros_like(t[:rows]) for t in (self.ground.val.images, self.ground.val.labels)
+        )
 
-            def look(branch: Branch, own: slice) -> Terms:
-                told = branch.look(images, labels, self.looks[own])
-                return {name: term.reshape(-1) for name, term in told.items()}
+        def look(branch: Branch, own: slice) -> Terms:
+            told = branch.look(images, labels, self.looks[own])
+            return {name: term.reshape(-1) for name, term in told.items()}
 
+        def work() -> Mapping[str, Tensor]:
             self._mode(training=False)
-            nothing = torch.zeros(0, device=images.device)
-            again = recorded(lambda: self._forked(look), self.looks)
-            self.looked[rows] = Inputs(images, labels, nothing, nothing), again
-            self._mode(training=True)
-        return self.looked[rows]
+            try:
+                with torch.no_grad():
+                    return self._forked(look)
+            finally:
+                self._mode(training=True)
+
+        nothing = torch.zeros(0, device=images.device)
+        return Inputs(images, labels, nothing, nothing), recorded(work, self.looks)
 
     def _mode(self, *, training: bool) -> None:
         for member in self.members:
             member.model.train(training)
 
-    def changed(self) -> None:
-        """Record anew: a milestone may have changed what a step does."""
+    def close(self) -> None:
+        """Forget what was recorded, and give every member tensors of its own."""
         self.steps.clear()
         self.looked.clear()
-
-    def close(self) -> None:
-        """Give every member tensors of its own."""
-        self.changed()
         for branch in self.branches:
             branch.close()
 

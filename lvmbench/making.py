@@ -94,22 +94,40 @@ def _made(cells: Sequence[Cell], data: Data, shop: Workshop) -> Fitted:
     keeps = [checkpoints(cell, shop) for cell in cells]
     with shop.phases("fit"):
         trained = _trained(cells, data, shop, keeps)
-    each = shop.phases.seconds["fit"] / len(cells)
-    for cell, keep, (model, told) in list(zip(cells, keeps, trained, strict=True))[1:]:
-        if isinstance(told, Exception):
-            print(f"{cell.label}, seed {cell.seed}: {told}")  # noqa: T201 (into the log of the cell)
-            continue
-        own = Phases(shop.device)
-        own.seconds["fit"], own.peak_mib["fit"] = round(each + keep.earlier, 3), shop.phases.peak_mib["fit"]
-        _kept(cell, model, told, data, replace(shop, phases=own))
-        keep.clear()
-    model, told = trained[0]
+    seconds, peak = shop.phases.seconds["fit"], shop.phases.peak_mib["fit"]
+    found: list[Fitted | Exception] = []
+    for cell, keep, (model, told) in zip(cells, keeps, trained, strict=True):
+        phases = Phases(shop.device) if found else shop.phases
+        phases.seconds["fit"] = round(
+            (seconds + keep.earlier) / len(cells), 3
+        )  # all at once: to each its share
+        phases.peak_mib["fit"] = peak
+        found.append(_outcome(cell, model, told, data, replace(shop, phases=phases)))
+        if isinstance(found[-1], Fitted):
+            keep.clear()
+        elif len(found) > 1:
+            print(f"{cell.label}, seed {cell.seed}: {found[-1]!r}")  # noqa: T201 (into the log of the cell)
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
+
+
+def _outcome(
+    cell: Cell, model: Any, told: History | Exception, data: Data, shop: Workshop
+) -> Fitted | Exception:
+    """Return a trained model as it was stored, or what stopped that.
+
+    Raises:
+        StoreError: if nothing can be written.
+    """
     if isinstance(told, Exception):
-        raise told
-    shop.phases.seconds["fit"] = round(each + keeps[0].earlier, 3)
-    found = _kept(cells[0], model, told, data, shop)
-    keeps[0].clear()
-    return found
+        return told
+    try:
+        return _kept(cell, model, told, data, shop)
+    except StoreError:
+        raise
+    except Exception as error:  # of a model that cannot encode
+        return error
 
 
 def _trained(

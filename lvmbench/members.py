@@ -42,11 +42,9 @@ class Member:
     ) -> None:
         self.model, self.seed, self.budget, self.ground, self.keep = model, seed, budget, ground, keep
         self.streams = Streams(stream(seed, "noise"), ground.device)
-        self.order = Order(
-            len(ground.feed.whole), Generator().manual_seed(stream(seed, "order")), ground.feed.device
-        )
         self.curve: list[tuple[int, float]] = []
         self.step = 0
+        self.sort()
         self.failure: Exception | None = None
         self.way, self.by_hand = "", False
         if hasattr(model, "start"):
@@ -57,6 +55,12 @@ class Member:
         self.milestones = _milestones(model, budget.steps)
         self.descent = Descent(groups, self.losses, budget.learning_rate)
         self.best = _Best(model, getattr(model, "patience", None))
+
+    def sort(self) -> None:
+        """Let the rows of the data come in the order of the seed, from the step on that comes next."""
+        generator, feed = Generator().manual_seed(stream(self.seed, "order")), self.ground.feed
+        self.order = Order(len(feed.whole), generator, feed.device)
+        self.order.skip(self.step * self.budget.batch)
 
     @property
     def name(self) -> str:
@@ -83,12 +87,11 @@ class Member:
         except Exception as error:
             self.failure = error
 
-    def reach(self, step: int) -> bool:
-        """Call the milestones before a step; return whether there were any."""
-        for reached in self.milestones.get(step, ()):
+    def reach(self, step: int) -> None:
+        """Call the milestones before a step, which then lie behind."""
+        for reached in self.milestones.pop(step, ()):
             with self.streams.used():
                 reached(self.ground.feed.whole)
-        return step in self.milestones
 
     def looked(self, step: int, terms: Terms) -> None:
         """Take down one look at the validation data: the sum of its terms, in nats, of those that count.
@@ -153,8 +156,8 @@ class Member:
         device = self.ground.device
         self.best.weights = {name: t.to(device, copy=True) for name, t in found.best.items()} or None
         self.streams.restore(found.random)
-        self.order.skip(found.step * self.budget.batch)
         self.step = found.step
+        self.sort()
 
 
 class _Best:

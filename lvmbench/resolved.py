@@ -23,8 +23,10 @@ ENGINE = tuple(
     f"lvmbench.{name}"
     for name in (
         "training",
+        "convergence",
         "members",
         "ways",
+        "mapped",
         "stacks",
         "branches",
         "graphs",

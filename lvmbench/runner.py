@@ -230,7 +230,9 @@ def _answered(
 ) -> Results:
     planned = plan(spec, catalog, device.partition(":")[0])
     store = Store.open(settings.results)
-    tasks = in_cohorts(tasks_of(planned, store, device, settings.rerun), store, catalog)
+    tasks = tasks_of(planned, store, device, settings.rerun)
+    if isinstance(executor, Inline | Processes):  # others need not know who waits for whom
+        tasks = in_cohorts(tasks, store, catalog)
     telling = [c for c in planned.cells if isinstance(planned.datasets[c.content], HasFindings)]
     read = [*(task.cell for task in tasks), *telling]
     findings = prepare(planned, read, catalog, listener, strict=settings.strict)

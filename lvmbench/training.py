@@ -11,9 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise
-from statistics import fmean
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -23,8 +21,9 @@ from lvmbench.api import Budget
 from lvmbench.bodies import Precision, computing_in
 from lvmbench.checkpoints import Checkpoints
 from lvmbench.cohorts import Unrecordable, cohorts, way_of
+from lvmbench.convergence import has_converged
 from lvmbench.data import Schema, Split
-from lvmbench.descent import DECAY, WARM_UP, denormals_flushed
+from lvmbench.descent import denormals_flushed
 from lvmbench.errors import TrainingError
 from lvmbench.feed import feed, on
 from lvmbench.members import Ground, Member
@@ -36,7 +35,6 @@ LOOKS = 20  # at the validation data, in one run
 LOOK_COST = 128  # a look takes one row for so many images of the budget: the looks cost some 7 % of a run
 LOOK_ROWS = 128  # and never fewer than these
 STRETCHES = 100  # of a run, between which it is heard of, and may write a checkpoint
-STILL_LEARNING = 0.02  # of a phase's whole progress, made from its third quarter to its last: not converged
 
 Progress = Callable[[int, int], None]
 
@@ -164,22 +162,30 @@ def _descended(
             models
         )
     pictures = feed(train, device)
-    made: list[Member | Exception] = []
-    for model, seed, keep in zip(models, seeds, keeps, strict=True):
-        own: Budget = model.own_budget(budget) if hasattr(model, "own_budget") else budget
-        looked_at = on(val.head(max(LOOK_ROWS, own.images // LOOK_COST)), device)
-        made.append(_member(model, seed, own, Ground(pictures, looked_at, schema, device), keep))
+
+    @cache
+    def ground(images: int) -> Ground:
+        looked_at = on(val.head(max(LOOK_ROWS, images // LOOK_COST)), device)
+        return Ground(pictures, looked_at, schema, device)
+
+    made = [_member(*of_one, budget, ground) for of_one in zip(models, seeds, keeps, strict=True)]
     members = [member for member in made if isinstance(member, Member)]
     _all_down(members, on_progress or (lambda done, total: None))
     return [_history(member) if isinstance(member, Member) else member for member in made]
 
 
 def _member(
-    model: Any, seed: int, budget: Budget, ground: Ground, keep: Checkpoints | None
+    model: Any,
+    seed: int,
+    keep: Checkpoints | None,
+    budget: Budget,
+    ground: Callable[[int], Ground],
 ) -> Member | Exception:
     """Return a member at its first step, or where its last checkpoint led; or what went wrong."""
     try:
-        member = Member(_placed(model, ground.device), seed, budget, ground, keep)
+        own: Budget = model.own_budget(budget) if hasattr(model, "own_budget") else budget
+        here = ground(own.images)
+        member = Member(_placed(model, here.device), seed, own, here, keep)
         if isinstance(model, nn.Module):
             model.train()
             member.resume()
@@ -193,49 +199,68 @@ def _all_down(members: Sequence[Member], on_progress: Progress) -> None:
     waiting, done = cohorts(members), 0
     while waiting:
         group, *waiting = waiting
-        total = done + sum(other[0].budget.steps for other in [group, *waiting])
+        steps = group[0].budget.steps
+        total = done + steps + sum(other[0].budget.steps for other in waiting)
         try:
-            _down(way_of(group), partial(_heard, on_progress, done, total))
+            _down(group, partial(_heard, on_progress, done, total))
         except Unrecordable as error:
             for member in group:
                 member.by_hand, member.way = True, f"step by step: {error}"
-            waiting = [[member] for member in group] + waiting
+            waiting = _apart(group, 1) + waiting
             continue
         except (MemoryError, torch.OutOfMemoryError) as error:
             if len(group) > 1:
-                waiting = [group[: len(group) // 2], group[len(group) // 2 :], *waiting]
+                waiting = _apart(group, math.ceil(len(group) / 2)) + waiting
                 continue
             group[0].failure = error
         except Exception as error:
             for member in group:
                 member.failure = member.failure or error
-        done += group[0].budget.steps
+        done += steps
+
+
+def _apart(group: Sequence[Member], most: int) -> list[list[Member]]:
+    """Return smaller groups of those that have steps to take, each from where it stands."""
+    going = [member for member in group if not member.ended]
+    for member in going:
+        member.sort()
+    return [going[start : start + most] for start in range(0, len(going), most)]
 
 
 def _heard(on_progress: Progress, before: int, total: int, step: int) -> None:
     on_progress(before + step, total)
 
 
-def _down(way: Way, on_step: Callable[[int], None]) -> None:
-    """Take the steps of the budget, or fewer where patience ends, with all that happens between them."""
-    first = way.members[0]
-    if first.step:
-        on_step(first.step)
-    looks = looks_of(first.budget.steps)
-    _reach(way, first.step + 1)
+def _down(group: Sequence[Member], on_step: Callable[[int], None]) -> None:
+    """Take the steps of the budget, or fewer where patience ends, from one milestone to the next."""
+    if group[0].step:
+        on_step(group[0].step)
+    while going := [member for member in group if not member.ended]:
+        for member in going:
+            with member.guarded():
+                member.reach(member.step + 1)
+        if sound := [member for member in going if member.failure is None]:
+            way = way_of(sound)
+            try:
+                _leg(way, on_step)
+            finally:
+                way.close()
+    on_step(max(member.step for member in group))
+
+
+def _leg(way: Way, on_step: Callable[[int], None]) -> None:
+    """Take the steps up to the next milestone, with all that happens between them."""
+    looks = looks_of(way.members[0].budget.steps)
     for end in way.through(_ends(way, looks)):
         if end in looks:
             _look(way, end)
-        if any(member.keep and member.keep.due() for member in way.members):
+        if any(m.keep and not m.ended and m.keep.due() for m in way.members):
             way.check()
             for member in way.members:
                 member.write()
         if all(member.ended for member in way.members):
-            break
-        _reach(way, end + 1)
+            return
         on_step(end)
-    on_step(max(member.step for member in way.members))
-    way.close()
 
 
 def _look(way: Way, step: int) -> None:
@@ -247,31 +272,20 @@ def _look(way: Way, step: int) -> None:
                 member.looked(step, terms)
 
 
-def _reach(way: Way, step: int) -> None:
-    """Call the milestones before a step."""
-    reached = False
-    for member in way.members:
-        if not member.ended:
-            with member.guarded():
-                reached |= member.reach(step)
-    if reached:
-        way.changed()
-
-
 def looks_of(steps: int) -> list[int]:
     """Return the steps after which the validation data is looked at."""
     return list(dict.fromkeys(math.ceil(steps * i / LOOKS) for i in range(1, LOOKS + 1)))
 
 
 def _ends(way: Way, looks: Sequence[int]) -> list[int]:
-    """Return the steps ahead after which something is to happen; a look that was missed is one of them."""
+    """Return the steps up to the next milestone after which something is to happen, with a look that was missed."""
     first = way.members[0]
     steps = first.budget.steps
     stride = max(1, steps // STRETCHES // way.stride) * way.stride
-    milestones = {step - 1 for member in way.members for step in member.milestones}
-    ends = {*range(stride, steps, stride), *looks, *milestones}
+    last = min((step - 1 for step in first.milestones), default=steps)
     missed = set(looks[len(first.curve) :])
-    return sorted(end for end in ends if end > first.step or (end == first.step and end in missed))
+    ends = {*range(stride, steps, stride), *looks, last}
+    return sorted(e for e in ends if e <= last and (e > first.step or (e == first.step and e in missed)))
 
 
 def _history(member: Member) -> History | Exception:
@@ -292,22 +306,3 @@ def _placed(model: Any, device: torch.device) -> Any:
 def _rested(model: Any) -> None:
     if isinstance(model, nn.Module):
         model.eval()
-
-
-def has_converged(curve: Sequence[tuple[int, float]], images: int, settled: float = 0.0) -> bool | None:
-    """Return whether a curve of (images seen, loss) had settled while the learning rate was constant.
-
-    It had if the mean of the last quarter of these looks differs from that of the quarter before by at most 2 %
-    of all that was gained, and twice the standard error that the jitter from look to look explains; a loss that
-    rises has not settled. The decay of the learning rate, which flatters any curve, is not looked at, nor is
-    what comes before the share ``settled``, when a schedule still changes what is minimised.
-    """
-    begin = max(WARM_UP, settled) * images
-    constant = [loss for seen, loss in curve if begin <= seen <= (1 - DECAY) * images]
-    quarter = len(constant) // 4
-    if quarter < 2:
-        return None
-    late = constant[-2 * quarter :]
-    gain = fmean(late[:quarter]) - fmean(late[quarter:])
-    jitter = fmean((b - a) ** 2 for a, b in pairwise(late)) / 2  # variance of one look, without the trend
-    return abs(gain) <= STILL_LEARNING * (constant[0] - min(constant)) + 2 * math.sqrt(2 * jitter / quarter)

@@ -40,10 +40,6 @@ class Way(Protocol):
         """
         ...
 
-    def changed(self) -> None:
-        """Hear that a milestone changed a model."""
-        ...
-
     def close(self) -> None:
         """Let go of what the members have in common."""
         ...
@@ -102,9 +98,6 @@ class Alone:
                     means[name] = means.get(name, 0) + term.double() * (len(images) / len(ground.val))
         member.model.train()
         return (means,)
-
-    def changed(self) -> None:
-        """Do nothing: every step is taken anew."""
 
     def close(self) -> None:
         """Do nothing."""

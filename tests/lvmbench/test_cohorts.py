@@ -1,5 +1,6 @@
 """Cohorts: what goes wrong with one member, or with the way that all take, costs no other its numbers."""
 
+import math
 import random
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from lvmbench import VAE, Budget, Schema, Split, build, fit
+from lvmbench import VAE, Budget, ParameterGroup, Schema, Split, build, fit
 from lvmbench.checkpoints import Checkpoints
 from lvmbench.cohorts import BESIDE, STACKED, cohorts, recorded_way
 from lvmbench.errors import TrainingError
+from lvmbench.graphs import Graphed
 from lvmbench.training import fit_together
 from lvmbench.ways import Alone
 
@@ -115,6 +117,143 @@ def test_what_counts_its_steps_comes_to_the_numbers_of_one_that_nobody_tried(tog
     assert_close(model, told, alone(build(Stateful, SCHEMA, {**OPTIONS, "habit": "counts"}, 0), 0))
 
 
+class Particular(Weighted):
+    """A VAE that keeps a number from the engine in one way or another, or sets it at a milestone."""
+
+    settled = 0.4
+
+    def __init__(self, schema, *, habit="", **options):
+        super().__init__(schema, **options)
+        self.habit, self.pair = habit, (0.0, self.weight if habit == "in a tuple" else 1.0)
+        self.register_buffer("late", torch.ones(()))
+        self.calls, self.placed = [], 1.0
+
+    def milestones(self):
+        return {0.4: self.reached} if self.habit.startswith("late") else {}
+
+    def reached(self, train):
+        self.calls = [*self.calls, len(train)]
+        if self.habit == "late buffer":
+            self.late.fill_(self.weight)
+        if self.habit == "late number":
+            self.placed = self.weight
+
+    def parameter_groups(self):
+        rate = self.weight if self.habit == "in a rate" else 1.0
+        return {"all": ParameterGroup(self.parameters(), rate=rate)}
+
+    def losses(self, batch, progress):
+        loss = self.loss(batch.x)
+        weight = {"in a logarithm": lambda: math.log(1 + self.weight), "in a tuple": lambda: self.pair[1]}
+        by = weight.get(self.habit, lambda: 1.0)() * self.late * self.placed
+        if self.habit == "late count" and self.calls and self.training:
+            self.placed += 1
+        return {"all": {**loss, "more": by * loss["distortion"]}}
+
+
+@pytest.mark.parametrize(
+    ("habit", "told"),
+    [
+        ("", "recorded, 3 members stacked"),
+        ("in a logarithm", "recorded, 3 members side by side"),
+        ("in a tuple", "recorded, 3 members side by side"),
+        ("in a rate", "recorded, 3 members side by side"),
+        ("late buffer", "recorded, 3 members stacked"),
+        ("late number", "recorded, 3 members stacked"),
+        ("late count", "step by step: it changes .placed in a step"),
+    ],
+)
+def test_whatever_differs_each_member_comes_to_its_own_numbers(together, habit, told):
+    weights = (0.5, 1.0, 3.0)
+
+    def models():
+        return [build(Particular, SCHEMA, {**OPTIONS, "weight": w, "habit": habit}, 0) for w in weights]
+
+    found = models()
+    histories = together(found, (0, 0, 0))
+    assert {history.way for history in histories} == {told}
+    for model, history, one in zip(found, histories, models(), strict=True):
+        assert_close(model, history, alone(one, 0))
+        assert model.calls == one.calls
+
+
+def test_memory_that_ends_while_steps_are_recorded_costs_no_rows(together, monkeypatch):
+    stepper = Graphed.stepper
+
+    def small(way, n, warm=None):
+        if n > 1 and len(way.members) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return stepper(way, n, warm)
+
+    monkeypatch.setattr(Graphed, "stepper", small)
+    models = [build(VAE, SCHEMA, OPTIONS, seed) for seed in range(4)]
+    told = together(models, range(4))
+    assert {history.way for history in told} == {"recorded, 2 members stacked"}
+    for seed, model in enumerate(models):
+        assert_close(model, told[seed], alone(build(VAE, SCHEMA, OPTIONS, seed), seed))
+
+
+def test_memory_that_ends_at_a_look_costs_no_step_no_look_and_no_milestone(together, monkeypatch):
+    look, left = Graphed.look, [1]
+
+    def once(way):
+        if way.members[0].step > 15 and left:
+            left.pop()
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return look(way)
+
+    monkeypatch.setattr(Graphed, "look", once)
+    options = [{**OPTIONS, "weight": w, "habit": "late buffer"} for w in (0.5, 1.0, 3.0)]
+    models = [build(Particular, SCHEMA, own, 0) for own in options]
+    told = together(models, (0, 0, 0))
+    assert left == []
+    for model, history, own in zip(models, told, options, strict=True):
+        assert_close(model, history, alone(build(Particular, SCHEMA, own, 0), 0))
+        assert model.calls == [40]
+
+
+def test_a_member_that_has_ended_is_no_part_of_the_halves(together, monkeypatch):
+    look, left = Graphed.look, [1]
+
+    def once(way):
+        if any(member.stopped for member in way.members) and left:
+            left.pop()
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return look(way)
+
+    monkeypatch.setattr(Graphed, "look", once)
+    budget = replace(BUDGET, learning_rate=0.02)
+    asked = [(0, 3e4), (0, 1.0), (1, 1.0)]
+    models = [build(Patient, SCHEMA, {**OPTIONS, "weight": w}, seed) for seed, w in asked]
+    told = together(models, [seed for seed, _ in asked], budget)
+    assert left == []
+    for (seed, w), model, history in zip(asked, models, told, strict=True):
+        one = build(Patient, SCHEMA, {**OPTIONS, "weight": w}, seed)
+        assert_close(model, history, alone(one, seed, budget))
+
+
+def test_a_budget_that_a_member_cannot_have_is_its_own_failure(together):
+    class Choosy(VAE):
+        def own_budget(self, budget):
+            if self.choosy:
+                raise ValueError("not for me")
+            return budget
+
+    models = [build(Choosy, SCHEMA, OPTIONS, seed) for seed in (0, 1)]
+    models[0].choosy, models[1].choosy = True, False
+    told = together(models, (0, 1))
+    assert isinstance(told[0], ValueError)
+    assert told[1].steps == 30
+
+
+def test_models_have_tensors_of_their_own_once_they_are_trained(together):
+    models = [build(VAE, SCHEMA, OPTIONS, seed) for seed in (0, 1)]
+    together(models, (0, 1))
+    first, other = (next(m.parameters()).untyped_storage() for m in models)
+    assert first.data_ptr() != other.data_ptr()
+    assert first.nbytes() == next(models[0].parameters()).nbytes
+
+
 def test_pictures_that_fit_no_device_are_streamed_to_all_members(together, monkeypatch):
     whole = [build(VAE, SCHEMA, OPTIONS, seed) for seed in (0, 1)]
     told = together(whole, (0, 1))
@@ -148,7 +287,7 @@ def test_a_cohort_that_does_not_fit_the_memory_is_halved(together):
 
     models = [build(VAE, SCHEMA, OPTIONS, seed) for seed in range(5)]
     told = together(models, range(5), way=small)
-    assert sizes == [5, 2, 3, 1, 2]
+    assert sizes == [5, 3, 2, 1, 2]
     for seed, model in enumerate(models):
         assert_close(model, told[seed], alone(build(VAE, SCHEMA, OPTIONS, seed), seed))
 
@@ -215,6 +354,25 @@ def test_a_cohort_that_was_killed_goes_on_where_all_of_it_stood(together, tmp_pa
         assert all(
             torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
         )
+
+
+def test_a_member_that_has_ended_lets_no_other_write(together, tmp_path):
+    class Told(Checkpoints):
+        count = 0
+
+        def due(self):
+            return self.ended_first and super().due()
+
+        def write(self, found):
+            self.count += 1
+
+    keeps = [Told(tmp_path / str(i), {"fit": str(i)}) for i in (0, 1)]
+    keeps[0].ended_first, keeps[1].ended_first = True, False
+    keeps[0].next = 0.0  # always due
+    models = [build(Weighted, SCHEMA, {**OPTIONS, "weight": w}, 0) for w in (1e38, 1.0)]
+    told = together(models, (0, 0), keeps=keeps)
+    assert isinstance(told[0], TrainingError)
+    assert [keep.count for keep in keeps] == [0, 0]  # the first broke before its first time to write
 
 
 def member(kind, device="cuda", step=0, images=64, milestones=()):

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lvmbench import making
+from lvmbench import making, runner
 from lvmbench.api import Budget
 from lvmbench.catalog import Catalog
 from lvmbench.companions import in_cohorts
 from lvmbench.environment import Phases
-from lvmbench.executors import Queue
+from lvmbench.executors import Inline, Queue
 from lvmbench.fits import Workshop
 from lvmbench.plan import plan
 from lvmbench.records import Store
@@ -143,3 +143,59 @@ def test_of_a_cohort_only_what_failed_leaves_no_fit(catalog, shop, monkeypatch):
         making.fitted(other, shop, mates=(mate,))
     assert shop.store.fit(mate.fit_key)
     assert not shop.store.fit(other.fit_key)
+
+
+def test_a_mate_that_cannot_be_encoded_takes_its_leader_not_along(catalog, shop, monkeypatch):
+    leader, mate = planned(f"vae({MLP})", catalog).cells
+    keep = making._kept
+
+    def kept(cell, *args):
+        if cell == mate:
+            raise ValueError("codes")
+        return keep(cell, *args)
+
+    monkeypatch.setattr(making, "_kept", kept)
+    making.fitted(leader, shop, mates=(mate,))
+    assert shop.store.fit(leader.fit_key)
+    assert not shop.store.fit(mate.fit_key)
+
+
+def test_each_cell_of_a_cohort_is_told_its_share_of_the_seconds(catalog, shop, monkeypatch):
+    told = []
+    monkeypatch.setattr(making, "_kept", lambda cell, *args: told.append(args[-1].phases.seconds["fit"]))
+    earlier = making.Checkpoints.last
+    monkeypatch.setattr(
+        making.Checkpoints, "last", lambda self: setattr(self, "earlier", 100.0) or earlier(self)
+    )
+    leader, mate = planned(f"vae({MLP})", catalog).cells
+    making._made([leader, mate], making.read_data(leader, shop), shop)
+    assert told[0] == told[1]
+    assert 50 <= told[0] < 100
+
+
+def test_only_our_own_executors_are_told_of_mates(catalog, shop, monkeypatch, tmp_path):
+    heard = []
+
+    class Elsewhere:
+        def __init__(self, jobs, timeout):
+            pass
+
+        def run(self, tasks, on_progress):
+            heard.extend(tasks)
+            return iter(())
+
+    monkeypatch.setattr(runner, "kind_of", lambda device: "cuda")
+    for executor in (Elsewhere(1, None), type("Ours", (Elsewhere, Inline), {})(1, None)):
+        monkeypatch.setattr(runner, "_executor", lambda *a, executor=executor: executor)
+        asked = Spec(f"vae({MLP})", "stripes", "active-units", 2, TINY, controls=False)
+        runner.answer(asked, catalog, runner.Settings(tmp_path / "none", jobs=0))
+    assert [len(task.mates) for task in heard] == [0, 0, 1, 0]
+
+
+def test_another_task_of_a_mates_fit_waits_for_the_leader_as_well(catalog, shop):
+    first, second = tasks_of(planned(f"vae({MLP})", catalog), shop.store, "cuda")
+    again = replace(second, cell=replace(second.cell, labels="permuted"))
+    assert again.cell.fit_key == second.cell.fit_key
+    found = in_cohorts([first, second, again], shop.store, catalog)
+    assert [task.leader for task in found] == ["", first.cell.fit_key, first.cell.fit_key]
+    assert [len(task.mates) for task in found] == [1, 0, 0]

@@ -296,6 +296,17 @@ def test_a_file_that_is_not_there_is_refused_by_its_name(tmp_path):
         Spec.read(tmp_path / "none.toml")
 
 
+def test_a_precision_of_gpus_is_refused_on_a_processor(catalog):
+    asked = Spec("vae", "stripes", precision="tfloat32")
+    with pytest.raises(
+        UsageError, match="'tfloat32' is one of GPUs. Use bfloat16 or float32, or --device cuda"
+    ):
+        plan(asked, catalog, "cpu")
+    assert {c.precision for c in plan(asked, catalog, "cuda").cells if c.model == "lvmbench:vae"} == {
+        "tfloat32"
+    }
+
+
 def test_planning_loads_no_compiler():
     told = """
 import sys

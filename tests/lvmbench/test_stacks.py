@@ -6,8 +6,9 @@ from torch.nn.functional import linear
 
 from lvmbench.bodies import Exact
 from lvmbench.descent import Descent, objective
+from lvmbench.mapped import Members, Unstackable
 from lvmbench.protocols import Batch
-from lvmbench.stacks import Stack, Unstackable, _Members
+from lvmbench.stacks import Stack
 
 M = 3
 
@@ -21,7 +22,7 @@ def of_members(function, *tensors):
     drawn = generators()
 
     def one(token, *own):
-        with _Members(token, drawn):
+        with Members(token, drawn):
             return function(*own)
 
     return vmap(one)(torch.arange(M), *tensors)
@@ -39,6 +40,7 @@ DRAWS = {
     "multinomial, a method": lambda p, **g: p.multinomial(2, **g),
     "normal in place": lambda p, **g: torch.empty(4, 5).normal_(2.0, 3.0, **g),
     "exponential in place": lambda p, **g: torch.empty_like(p).exponential_(**g),
+    "normal, turned round": lambda p, **g: torch.empty_like(p.t()).normal_(**g),
     "uniform in place": lambda p, **g: torch.empty_like(p).uniform_(-1, 1, **g),
 }
 
@@ -58,6 +60,14 @@ def test_a_member_draws_like_its_own_tensor(like):
     for member, drawn in enumerate(found):
         torch.manual_seed(member)
         assert torch.equal(drawn, like(torch.zeros(4, 5)))
+
+
+@pytest.mark.parametrize(
+    "draw", [lambda p: torch.normal(mean=p, std=1.0), lambda p: torch.empty(4, 5).bernoulli_(p)]
+)
+def test_tensors_that_a_draw_is_given_by_name_are_refused(draw):
+    with pytest.raises(Unstackable, match="is given a tensor"):
+        of_members(draw, torch.rand(M, 4, 5))
 
 
 def test_two_draws_of_a_member_go_on_from_one_another():

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from lvmbench import VAE, Attribute, Budget, ParameterGroup, Schema, Split, build, fit
+from lvmbench.convergence import has_converged
 from lvmbench.descent import Descent, denormals_flushed, learning_rate, objective
 from lvmbench.errors import TrainingError
 from lvmbench.feed import Order
-from lvmbench.training import has_converged
 
 SCHEMA = Schema((1, 28, 28), "gaussian", (Attribute("on", "binary"),))
 BUDGET = Budget(images=320, batch=16, train=40, val=20)

@@ -47,11 +47,11 @@ other than products read and write (what is changed in place: both), at the spee
 any. Dispatch: the number of operators times the time of a small one. The three overlap, and each is an estimate."""
 GPU_HOW = """The sides are those of the part above. Members are one cohort in one process; what is recorded and tried
 before their first step is nobody's time. pythae runs on the same GPU, on one thread of the processor."""
-GPU_LIMITS = """What bounds it, from one step under torch's profiler on an H200. IWAE net, one member: 110 kernels one after the
-other, busy for 229 of 244 µs: their latency. 64 members: Adam 218 µs, which is its bytes at the speed of a copy;
-products some 200 µs; the draws, a small kernel for each member and call, 130 to 250 µs beside them. conv, one member:
-229 kernels, busy for 1,051 of 1,125 µs, of which cuDNN's convolutions of few channels take three quarters, at some
-9 TFLOP/s; each fills the GPU, so that 16 members side by side gain little."""
+GPU_LIMITS = """What bounds it, by torch's profiler of one step on an H200. IWAE net, one member: 110 kernels, one after
+another, busy for 229 of 244 µs: their latency. 64 members: Adam 218 µs, which is its bytes at the speed of a copy;
+products some 200 µs; the draws, a small kernel for each member and call, 130 to 250 µs beside them. conv, one
+member: 229 kernels, busy for 1,051 of 1,125 µs, of which cuDNN's convolutions of few channels take three quarters,
+at some 9 TFLOP/s; each fills the GPU, so that 16 members side by side gain little."""
 OVERHEAD = """The loop (`tests/perf/peers/hand.py`) trains the same model on the same loss and schedule, looks at the
 same number of validation pictures, and knows nothing of lvmbench's engine. Compared is processor time for an
 image on a CPU."""
