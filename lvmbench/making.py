@@ -98,10 +98,8 @@ def _made(cells: Sequence[Cell], data: Data, shop: Workshop) -> Fitted:
     found: list[Fitted | Exception] = []
     for cell, keep, (model, told) in zip(cells, keeps, trained, strict=True):
         phases = Phases(shop.device) if found else shop.phases
-        phases.seconds["fit"] = round(
-            (seconds + keep.earlier) / len(cells), 3
-        )  # all at once: to each its share
-        phases.peak_mib["fit"] = peak
+        share = (seconds + keep.earlier) / len(cells)  # of what all took at once
+        phases.seconds["fit"], phases.peak_mib["fit"] = round(share, 3), peak
         found.append(_outcome(cell, model, told, data, replace(shop, phases=phases)))
         if isinstance(found[-1], Fitted):
             keep.clear()

@@ -157,10 +157,8 @@ def _descended(
 ) -> list[History | Exception]:
     """Let models descend, those of one budget on the same ground."""
     if not len(train) or not len(val):
-        name = type(models[0]).__name__
-        return [TrainingError(f"{name}: {len(train)} rows to learn from and {len(val)} to choose by.")] * len(
-            models
-        )
+        told = f"{type(models[0]).__name__}: {len(train)} rows to learn from and {len(val)} to choose by."
+        return [TrainingError(told) for _ in models]
     pictures = feed(train, device)
 
     @cache
