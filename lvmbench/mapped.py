@@ -95,8 +95,8 @@ class _Drawn(torch.autograd.Function):
 
     @staticmethod
     def forward(token: Tensor, draw: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-        """Do nothing: there are no draws but those of members."""
-        raise NotImplementedError
+        """Refuse: there are no draws but those of members."""
+        raise TypeError("outside a cohort")
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
@@ -116,8 +116,8 @@ class _Filled(torch.autograd.Function):
 
     @staticmethod
     def forward(token: Tensor, like: Tensor, fill: Any, generators: Any) -> Tensor:
-        """Do nothing: there are no draws but those of members."""
-        raise NotImplementedError
+        """Refuse: there are no draws but those of members."""
+        raise TypeError("outside a cohort")
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
@@ -170,8 +170,8 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Do nothing: there are no layers but those of members."""
-        raise NotImplementedError
+        """Refuse: there are no layers but those of members."""
+        raise TypeError("outside a cohort")
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
