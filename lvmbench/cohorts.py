@@ -98,18 +98,23 @@ def _tried(trial: Trial, made: Callable[[], Sequence[Branch]]) -> Graphed:
     except Exception as error:  # whatever torch says to a step that it cannot record
         for branch in branches:
             branch.close()
-        if isinstance(error, MemoryError | torch.OutOfMemoryError):
-            raise
-        raise Unrecordable((str(error).splitlines() or [type(error).__name__])[0]) from error
+        raise _told(error) from error
     finally:
         trial.restore()
+
+
+def _told(error: Exception) -> Exception:
+    """Return what an error says of a way; a want of memory speaks for itself."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return error
+    return Unrecordable((str(error).splitlines() or [type(error).__name__])[0])
 
 
 class Trial:
     """The first steps of some members, each alone: what every other way must come to.
 
     Raises:
-        Unrecordable: if a member changes numbers of its own in a step, which no recording would repeat.
+        Unrecordable: if a member cannot take them, or changes numbers of its own, which no recording would repeat.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:
@@ -123,6 +128,8 @@ class Trial:
         self.shares = [(share, learning_rate(now)) for share in (now, max(now, LATE))]
         try:
             self.slopes = [self._alone(standing) for standing in self.begin]
+        except Exception as error:  # of one member: step by step it takes no other along
+            raise _told(error) from error
         finally:
             self.restore()
 

@@ -45,7 +45,7 @@ class Members(TorchFunctionMode):
     ) -> Any:
         given = dict(kwargs or {})
         if function is linear:
-            return _Linear.apply(*args, *given.values())
+            return _Linear.apply(*_of_linear(*args, **given))
         if given.pop("generator", None) is None:
             if function in IN_PLACE:
                 # a new tensor: whoever reads the old one is found out by the trial
@@ -78,6 +78,10 @@ class Members(TorchFunctionMode):
 
         found: Tensor = _Drawn.apply(self.token, of_member, *(args[i].detach() for i in places))
         return found
+
+
+def _of_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Sequence[Tensor | None]:
+    return input, weight, bias
 
 
 def _refuse_tensors(name: str, *given: Iterable[object]) -> None:

@@ -259,6 +259,7 @@ def _leg(way: Way, on_step: Callable[[int], None]) -> None:
         if all(member.ended for member in way.members):
             return
         on_step(end)
+    way.check()  # what was not looked at is lost with the way
 
 
 def _look(way: Way, step: int) -> None:

@@ -276,6 +276,39 @@ def test_a_member_that_breaks_leaves_the_others_as_they_are(together):
         )
 
 
+def test_a_member_that_cannot_take_a_step_takes_no_other_along(together):
+    class Raises(Weighted):
+        def loss(self, x):
+            if self.weight < 0:
+                raise ValueError("a weight under 0")
+            return super().loss(x)
+
+    weights = (1.0, -1.0, 4.0)
+    models = [build(Raises, SCHEMA, {**OPTIONS, "weight": weight}, 0) for weight in weights]
+    told = together(models, (0, 0, 0))
+    assert isinstance(told[1], ValueError)
+    for i in (0, 2):
+        one = build(Raises, SCHEMA, {**OPTIONS, "weight": weights[i]}, 0)
+        assert_close(models[i], told[i], alone(one, 0))
+
+
+def test_a_loss_that_breaks_just_before_a_milestone_is_told_with_its_step():
+    class Breaks(Weighted):
+        settled, taken = 0.54, 0
+
+        def milestones(self):
+            return {0.54: lambda train: None}  # before step 17, and after step 16 nobody looks
+
+        def loss(self, x):
+            self.taken += self.training
+            broken = math.nan if self.training and self.taken == 16 else 1.0
+            return {name: broken * term for name, term in super().loss(x).items()}
+
+    model = build(Breaks, SCHEMA, OPTIONS, 0)
+    with pytest.raises(TrainingError, match="not finite at step 16 of 30"):
+        fit(model, *DATA, BUDGET, SCHEMA, seed=0)
+
+
 def test_a_cohort_that_does_not_fit_the_memory_is_halved(together):
     sizes = []
 

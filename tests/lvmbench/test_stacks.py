@@ -104,6 +104,15 @@ def test_a_linear_layer_of_members_is_that_of_each(precision, bias, shape):
     assert slopes[0][1].stride() == weight.stride()  # as Adam wants it
 
 
+def test_a_linear_layer_may_be_given_its_parts_by_name():
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(M, 6, 4), torch.randn(M, 4, 4), torch.randn(M, 4)
+    found = of_members(lambda x, w, b: linear(bias=b, weight=w, input=x), x, weight, bias)
+    torch.testing.assert_close(
+        found, torch.stack([linear(*own) for own in zip(x, weight, bias, strict=True)])
+    )
+
+
 def test_a_layer_whose_weights_all_members_share_takes_them_as_they_are():
     x, weight = torch.randn(M, 6, 4), torch.randn(5, 4)
     torch.testing.assert_close(of_members(lambda x: linear(x, weight), x), linear(x, weight))
