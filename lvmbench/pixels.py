@@ -29,10 +29,21 @@ def observe(schema: Schema, images: Tensor, generator: torch.Generator | None = 
     Bernoulli pixels are binarised with their grey value as probability; gaussian pixels become (x + u) / 256,
     whose log-density bounds that of the 8-bit picture (Theis et al. 2016).
     """
-    u = torch.rand(images.shape, generator=generator, device=images.device)
+    noise = _whole_numbers(images.shape, images.device, generator)
     if schema.pixels == "bernoulli":
-        return (u * 255 < images).float()
-    return (images + u) / LEVELS
+        # of 2^16 numbers as many lie below as the picture is bright: none for black, all for white
+        bright = (images * (2**16 / 255)).round_().sub_(2**15)
+        return bright.sub_(noise).clamp(0, 1)
+    # u in steps of 2^-16: what float32 keeps of it beside a bright pixel
+    return torch.add(images + 0.5, noise, alpha=2.0**-16).div_(LEVELS)
+
+
+def _whole_numbers(shape: Sequence[int], device: torch.device, generator: torch.Generator | None) -> Tensor:
+    """Return random numbers from -2^15 to 2^15 - 1: int16 of a shape, in a third of the time of as many floats."""
+    count = math.prod(shape)
+    words = torch.empty(math.ceil(count / 4), dtype=torch.int64, device=device)
+    words = words.random_(-(2**63), None, generator=generator)
+    return words.view(torch.int16)[:count].view(shape)
 
 
 def expected(schema: Schema, images: Tensor) -> Tensor:

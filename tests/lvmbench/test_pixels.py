@@ -2,9 +2,10 @@ import math
 
 import pytest
 import torch
+from scipy.stats import kstest
 from torch.distributions import Bernoulli, Independent, Normal
 
-from lvmbench import Schema, bits_per_dim, expected, gaussian, likelihood, observe
+from lvmbench import Schema, bits_per_dim, expected, gaussian, likelihood, observe, pixels
 from lvmbench.pixels import SCALE_FLOOR
 
 GREY = Schema((1, 2, 3), "gaussian")
@@ -28,6 +29,32 @@ def test_binary_pixels_are_on_as_often_as_they_are_bright():
     x = observe(BINARY, images, noise())
     assert set(x.unique().tolist()) == {0.0, 1.0}
     assert float(x.mean()) == pytest.approx(0.2, abs=0.01)
+
+
+def test_the_share_of_a_binary_pixel_is_its_grey_value_to_the_last_of_sixteen_bits(monkeypatch):
+    every = torch.arange(-(2**15), 2**15).to(torch.int16)[:, None, None, None].expand(-1, 1, 1, 256)
+    monkeypatch.setattr(pixels, "_whole_numbers", lambda *_: every)
+    grey = torch.arange(256, dtype=torch.uint8).expand(2**16, 1, 1, 256)
+    share = observe(Schema((1, 1, 256), "bernoulli"), grey).double().mean(0).flatten()
+    torch.testing.assert_close(share, torch.arange(256).double() / 255, atol=0.51 / 2**16, rtol=0)
+    assert share[[0, 255]].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("last", [-(2**15), 2**15 - 1])
+def test_gaussian_noise_never_reaches_the_next_grey_level(monkeypatch, last):
+    grey = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256)
+    monkeypatch.setattr(pixels, "_whole_numbers", lambda *_: torch.full_like(grey, last, dtype=torch.int16))
+    torch.testing.assert_close(
+        (observe(Schema((1, 1, 256), "gaussian"), grey) * 256).floor(), grey.float(), atol=0, rtol=0
+    )
+
+
+def test_the_noise_of_pixels_is_even_and_of_no_pattern():
+    noise_of = pixels._whole_numbers((100_000,), torch.device("cpu"), noise())
+    assert noise_of.dtype == torch.int16
+    assert kstest((noise_of.double().numpy() + 2**15 + 0.5) / 2**16, "uniform").pvalue > 0.01
+    u = noise_of.double()
+    assert abs(float(torch.corrcoef(torch.stack([u[1:], u[:-1]]))[0, 1])) < 0.01
 
 
 @pytest.mark.parametrize("schema", [GREY, BINARY])
