@@ -81,7 +81,7 @@ class Resident:
     def batches(self, rows: Rows) -> Batches:
         """Yield the pictures and labels of each batch of rows, on the device: uint8 [B, C, H, W], [B, A]."""
         for batch in rows:
-            yield self.whole.images[batch], self.whole.labels[batch]
+            yield _rows(self.whole, batch)
 
 
 class Streamed:
@@ -107,13 +107,18 @@ class Streamed:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _gathered(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.split.images[rows], self.split.labels[rows]
+        found = _rows(self.split, rows)
         # pinned memory is sent while the device computes
         return (found[0].pin_memory(), found[1].pin_memory()) if self.target.type == "cuda" else found
 
     def _sent(self, batch: Future[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         images, labels = batch.result()
         return images.to(self.target, non_blocking=True), labels.to(self.target, non_blocking=True)
+
+
+def _rows(split: Split, rows: Tensor) -> tuple[Tensor, Tensor]:
+    # what an index does, in a tenth of its time
+    return split.images.index_select(0, rows), split.labels.index_select(0, rows)
 
 
 def on(split: Split, device: torch.device | str) -> Split:
