@@ -14,6 +14,8 @@ from lvmbench.members import Member, progress_at
 from lvmbench.protocols import Batch
 from lvmbench.randomness import noise, stream
 
+ROOM = 1024  # numbers, at first
+
 
 class Way(Protocol):
     """How some members take their steps."""
@@ -52,7 +54,10 @@ class Alone:
 
     def __init__(self, member: Member) -> None:
         self.member, self.members = member, [member]
-        self.since: list[Terms] = []  # the losses that nobody has looked at, on the device
+        # the terms of the losses that nobody has looked at, on the device, and their names, by step: in one tensor,
+        # since small ones that stay between large ones leave the memory in pieces
+        self.since, self.used = torch.empty(ROOM, device=member.ground.device), 0
+        self.terms_of: list[Sequence[str]] = []
 
     def through(self, ends: Sequence[int]) -> Iterator[int]:
         """Take the steps that lie ahead, and yield each of these step numbers when it is done."""
@@ -70,18 +75,28 @@ class Alone:
         """Take one step: uint8 [B, C, H, W], [B, A]."""
         member = self.member
         progress = progress_at(member.step + 1, member.budget.steps)
-        self.since.append(member.descent.step(Batch(images, labels), progress, learning_rate(progress)))
+        self._keep(member.descent.step(Batch(images, labels), progress, learning_rate(progress)))
         if hasattr(member.model, "after_step"):
             member.model.after_step()
         member.step += 1
 
+    def _keep(self, terms: Terms) -> None:
+        self.terms_of.append(tuple(terms))
+        begin, end = self.used, self.used + len(terms)
+        while end > len(self.since):
+            self.since = torch.cat([self.since, torch.empty_like(self.since)])
+        torch.stack(list(terms.values()), out=self.since[begin:end])
+        self.used = end
+
     def check(self) -> None:
         """Let the member fail if a loss was not finite in a step that nobody has looked at."""
-        terms_of, self.since = self.since, []
-        each = [term for terms in terms_of for term in terms.values()]
-        if each and not torch.stack(each).isfinite().all():
-            first, terms = next((i, t) for i, t in enumerate(terms_of) if broken(t))
-            fail(self.member, self.member.step - len(terms_of) + 1 + first, terms)
+        since, terms_of = self.since[: self.used], self.terms_of
+        self.used, self.terms_of = 0, []
+        if not since.isfinite().all():
+            each = zip(terms_of, since.split([len(names) for names in terms_of]), strict=True)
+            steps = [dict(zip(names, values, strict=True)) for names, values in each]
+            first, terms = next((i, terms) for i, terms in enumerate(steps) if broken(terms))
+            fail(self.member, self.member.step - len(steps) + 1 + first, terms)
 
     @torch.no_grad()
     def look(self) -> Sequence[Terms]:

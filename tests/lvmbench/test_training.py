@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from lvmbench import VAE, Attribute, Budget, ParameterGroup, Schema, Split, build, fit
+from lvmbench import VAE, Attribute, Budget, ParameterGroup, Schema, Split, build, fit, ways
 from lvmbench.convergence import has_converged
 from lvmbench.descent import Descent, denormals_flushed, learning_rate, objective
 from lvmbench.errors import TrainingError
@@ -194,6 +194,17 @@ def test_a_term_that_is_a_constraint_is_minimised_but_no_part_of_the_curve():
     held, again = trained(Held)
     assert same(whole, held)
     assert [loss for _, loss in again.curve] == pytest.approx([loss - 2 for _, loss in told.curve])
+
+
+def test_terms_that_come_and_go_are_kept_apart_however_many_there_are(monkeypatch):
+    class Changing(Line):
+        def loss(self, x):
+            first, step = super().loss(x), len(self.seen)
+            return {"first": first, **({"late": first * (math.inf if step == 13 else 1)} if step > 5 else {})}
+
+    monkeypatch.setattr(ways, "ROOM", 4)
+    with pytest.raises(TrainingError, match=r"not finite at step 13 of 40: late is inf\.$"):
+        trained(Changing, budget=replace(BUDGET, images=640))
 
 
 def test_the_term_that_blew_up_is_named_with_its_step():
