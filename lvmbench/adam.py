@@ -32,9 +32,11 @@ class Adam:
                     f"a parameter of shape {list(p.shape)} has gaps in memory: train the tensor that it is a part of."
                 )
         # the kernel pairs numbers by their place in memory: moments and gradients lie as their parameter does
+        where = self.parameters[0].device if self.parameters else None
+        self.steps = torch.zeros(len(self.parameters), device=where)  # of each, side by side
         self.moments = [
-            (torch.zeros((), device=p.device), torch.zeros_like(p), torch.zeros_like(p))
-            for p in self.parameters
+            (step, torch.zeros_like(p), torch.zeros_like(p))
+            for step, p in zip(self.steps, self.parameters, strict=True)
         ]
 
     @torch.no_grad()
@@ -44,13 +46,21 @@ class Adam:
         for p, g, moments in zip(self.parameters, gradients, self.moments, strict=True):
             if g is not None:
                 alike.setdefault(p.dtype, []).append((p, _as_it_lies(p, g), *moments))
+        self._count(gradients)
         for live in alike.values():
             parameters, slopes, steps, means, squares = (list(column) for column in zip(*live, strict=True))
-            torch._foreach_add_(steps, 1)
             torch._fused_adam_(
                 parameters, slopes, means, squares, [], steps, lr=rate, beta1=self.betas[0], beta2=self.betas[1],
                 weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
             )  # fmt: skip
+
+    def _count(self, gradients: Sequence[Tensor | None]) -> None:
+        if all(g is not None for g in gradients):
+            self.steps.add_(1)
+            return
+        for (step, *_), g in zip(self.moments, gradients, strict=True):
+            if g is not None:
+                step.add_(1)
 
     def serve(self, members: Sequence[Adam]) -> None:
         """Remember for others, each of which holds one slice of these parameters: [M, ...]."""
@@ -64,7 +74,11 @@ class Adam:
 
     def part(self) -> None:
         """Remember in tensors of its own, where another has remembered for it."""
-        self.moments = [tuple(moment.clone() for moment in moments) for moments in self.moments]  # type: ignore[misc]
+        self.steps = torch.stack([step for step, _, _ in self.moments])
+        self.moments = [
+            (step, mean.clone(), square.clone())
+            for step, (_, mean, square) in zip(self.steps, self.moments, strict=True)
+        ]
 
     def state(self) -> dict[str, Tensor]:
         """Return what is remembered, by the place of the parameter and name."""

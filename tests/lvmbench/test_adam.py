@@ -51,6 +51,25 @@ def test_a_parameter_without_a_gradient_stays_and_its_steps_do_not_count():
     assert not any(moment.any() for moment in lonely.state().values())
 
 
+def test_each_parameter_counts_the_steps_in_which_it_had_a_gradient():
+    adam = Adam([torch.zeros(2), torch.zeros(3)], BETAS)
+    for second in (torch.ones(3), None, torch.ones(3)):
+        adam.step([torch.ones(2), second], 0.1)
+    assert {n: int(t) for n, t in adam.state().items() if n.endswith("step")} == {"0/step": 3, "1/step": 2}
+
+
+def test_members_count_on_after_they_were_served():
+    members = [Adam([torch.zeros(2), torch.zeros(1)], BETAS) for _ in range(2)]
+    whole = Adam([torch.zeros(2, 2), torch.zeros(2, 1)], BETAS)
+    whole.serve(members)
+    whole.step([torch.ones(2, 2), torch.ones(2, 1)], 0.1)
+    for member in members:
+        member.part()
+    members[1].step([torch.ones(2), torch.ones(1)], 0.1)
+    steps = [[int(t) for n, t in m.state().items() if n.endswith("step")] for m in (*members, whole)]
+    assert steps == [[1, 1], [2, 2], [1, 1]]
+
+
 def test_training_loads_no_compiler():
     told = """
 import sys, torch
