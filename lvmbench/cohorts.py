@@ -125,7 +125,7 @@ class Trial:
         self.images, self.labels = next(feed.batches(iter([rows])))
         now = progress_at(first.step + 1, first.budget.steps)
         # the last step tells of terms that grow with the progress
-        self.shares = [(share, learning_rate(now)) for share in (now, max(now, LATE))]
+        self.shares = [(share, learning_rate(now, first.budget.steps)) for share in (now, max(now, LATE))]
         try:
             self.slopes = [self._alone(standing) for standing in self.begin]
         except Exception as error:  # of one member: step by step it takes no other along

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean
 
-from lvmbench.descent import DECAY, WARM_UP
+from lvmbench.descent import WARM_UP, decay
 
 STILL_LEARNING = 0.02  # of a phase's whole progress, made from its third quarter to its last: not converged
 
 
-def has_converged(curve: Sequence[tuple[int, float]], images: int, settled: float = 0.0) -> bool | None:
+def has_converged(
+    curve: Sequence[tuple[int, float]], images: int, steps: int, settled: float = 0.0
+) -> bool | None:
     """Return whether a curve of (images seen, loss) had settled while the learning rate was constant.
 
     It had if the mean of the last quarter of these looks differs from that of the quarter before by at most 2 %
@@ -21,7 +23,7 @@ def has_converged(curve: Sequence[tuple[int, float]], images: int, settled: floa
     what comes before the share ``settled``, when a schedule still changes what is minimised.
     """
     begin = max(WARM_UP, settled) * images
-    constant = [loss for seen, loss in curve if begin <= seen <= (1 - DECAY) * images]
+    constant = [loss for seen, loss in curve if begin <= seen <= (1 - decay(steps)) * images]
     quarter = len(constant) // 4
     if quarter < 2:
         return None

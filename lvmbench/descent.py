@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,16 +17,27 @@ from lvmbench.errors import TrainingError
 from lvmbench.protocols import Batch, HasLoss, HasLosses, Loss, ParameterGroup
 
 WARM_UP = 0.03  # of the steps, until the learning rate is whole
-DECAY = 0.2  # of the steps, in which it goes to nothing
+DECAY = (0.2, 0.5)  # of the steps, in which it goes to nothing: of a short run, and at most
+LONG = 10_000  # steps, from which on its share grows, by a quarter for each factor of ten
 
 Terms = Mapping[str, Tensor]  # each a mean over the batch: [], or [M] for members of a cohort
 Share = float | Tensor  # from 0 to 1
 Losses = Callable[[Batch, Any], Mapping[str, Terms]]  # of a batch and the progress, a Share
 
 
-def learning_rate(progress: float) -> float:
-    """Return the share of the learning rate at a share of the run: warm-up, constant, linear decay to 0."""
-    return min(1.0, progress / WARM_UP, (1 - progress) / DECAY)
+def decay(steps: int) -> float:
+    """Return the share of a run of so many steps in which the learning rate goes to nothing.
+
+    After 4 million pictures of MNIST (31,000 steps) a half is no better for a VAE than a fifth, after 20 million by
+    0.13 nats of -log p(x) on validation data; after 600 steps of the faces a fifth is best, by 30 nats.
+    """
+    least, most = DECAY
+    return min(most, max(least, least + 0.25 * math.log10(max(1, steps) / LONG)))
+
+
+def learning_rate(progress: float, steps: int) -> float:
+    """Return the share of the learning rate at a share of a run: warm-up, constant, linear decay to 0."""
+    return min(1.0, progress / WARM_UP, (1 - progress) / decay(steps))
 
 
 class Descent:

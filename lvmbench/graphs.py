@@ -80,7 +80,9 @@ class Graphed:
         self.ground, self.budget = first.ground, first.budget
         shares = [progress_at(step, self.budget.steps) for step in range(1, self.budget.steps + 1)]
         self.progress = torch.tensor(shares, device=self.ground.device)
-        self.rate = torch.tensor([learning_rate(share) for share in shares], device=self.ground.device)
+        self.rate = torch.tensor(
+            [learning_rate(share, self.budget.steps) for share in shares], device=self.ground.device
+        )
         self.looks = [Streams(0, self.ground.device) for _ in self.members]
         self.steps: dict[int, tuple[Inputs, Work]] = {}
         self.looked: dict[int, tuple[Inputs, Work]] = {}

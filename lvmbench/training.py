@@ -294,7 +294,7 @@ def _history(member: Member) -> History | Exception:
     member.best.restore()
     _rested(member.model)
     budget, settled = member.budget, getattr(member.model, "settled", 0.0)
-    converged = member.best.stopped or has_converged(member.curve, budget.images, settled)
+    converged = member.best.stopped or has_converged(member.curve, budget.images, budget.steps, settled)
     return History(tuple(member.curve), converged, member.step, member.step * budget.batch, member.way)
 
 

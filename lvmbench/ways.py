@@ -74,8 +74,9 @@ class Alone:
     def step(self, images: Tensor, labels: Tensor) -> None:
         """Take one step: uint8 [B, C, H, W], [B, A]."""
         member = self.member
-        progress = progress_at(member.step + 1, member.budget.steps)
-        self._keep(member.descent.step(Batch(images, labels), progress, learning_rate(progress)))
+        steps = member.budget.steps
+        progress = progress_at(member.step + 1, steps)
+        self._keep(member.descent.step(Batch(images, labels), progress, learning_rate(progress, steps)))
         if hasattr(member.model, "after_step"):
             member.model.after_step()
         member.step += 1

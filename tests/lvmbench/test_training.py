@@ -7,7 +7,7 @@ from torch import nn
 
 from lvmbench import VAE, Attribute, Budget, ParameterGroup, Schema, Split, build, fit, ways
 from lvmbench.convergence import has_converged
-from lvmbench.descent import Descent, denormals_flushed, learning_rate, objective
+from lvmbench.descent import Descent, decay, denormals_flushed, learning_rate, objective
 from lvmbench.errors import TrainingError
 from lvmbench.feed import Order
 
@@ -138,8 +138,21 @@ def test_a_model_learns_in_training_mode_and_is_left_in_evaluation_mode():
 
 
 def test_the_learning_rate_warms_up_stays_and_goes_to_nothing():
-    rates = [learning_rate(p) for p in (0, 0.015, 0.03, 0.5, 0.8, 0.9, 1)]
+    rates = [learning_rate(p, 1000) for p in (0, 0.015, 0.03, 0.5, 0.8, 0.9, 1)]
     assert rates == pytest.approx([0, 0.5, 1, 1, 1, 0.5, 0])
+
+
+def test_the_decay_of_a_long_run_takes_a_larger_share_of_it():
+    assert [decay(steps) for steps in (0, 1, 10_000)] == [0.2] * 3
+    assert decay(100_000) == pytest.approx(0.45)
+    assert decay(10**7) == 0.5
+    assert learning_rate(0.75, 10**7) == pytest.approx(0.5)
+
+
+def test_what_a_long_decay_brings_does_not_undo_convergence():
+    drops = curve(lambda t: math.exp(-20 * t) - 5 * (t > 0.55))
+    assert has_converged(drops, 2000, 100_000) is True
+    assert has_converged(drops, 2000, 1000) is False
 
 
 def test_a_run_that_fits_noise_free_data_gets_better():
@@ -272,8 +285,8 @@ def test_a_milestone_that_no_step_reaches_is_an_error():
 
 def test_convergence_is_judged_after_what_a_schedule_still_changes():
     falls = [(i, 1000.0 - i if i <= 40 else 100 - 0.5 * i) for i in range(1, 101)]
-    assert has_converged(falls, 100) is True
-    assert has_converged(falls, 100, settled=0.41) is False
+    assert has_converged(falls, 100, 20) is True
+    assert has_converged(falls, 100, 20, settled=0.41) is False
 
 
 def test_a_group_has_the_rate_and_the_betas_that_it_asks_for():
@@ -285,7 +298,7 @@ def test_a_group_has_the_rate_and_the_betas_that_it_asks_for():
             return {"a": self.a, "b": self.b}
 
     model, told = trained(Slower)
-    rates = [learning_rate((step + 0.5) / told.steps) for step in range(told.steps)]
+    rates = [learning_rate((step + 0.5) / told.steps, told.steps) for step in range(told.steps)]
     moved = 1e-3 * sum(rates)  # a constant gradient moves a weight one learning rate a step
     assert 1 - float(model.a.detach()) == pytest.approx(moved, rel=1e-3)
     assert 1 - float(model.b.detach()) == pytest.approx(moved / 2, rel=1e-3)
@@ -424,36 +437,38 @@ def curve(loss, looks=20):
 
 
 def test_a_curve_that_settled_has_converged():
-    assert has_converged(curve(lambda t: math.exp(-10 * t)), 2000) is True
+    assert has_converged(curve(lambda t: math.exp(-10 * t)), 2000, 20) is True
 
 
 def test_a_curve_that_still_falls_has_not_converged():
-    assert has_converged(curve(lambda t: -t), 2000) is False
-    assert has_converged(curve(lambda t: t**-0.5), 2000) is False
+    assert has_converged(curve(lambda t: -t), 2000, 20) is False
+    assert has_converged(curve(lambda t: t**-0.5), 2000, 20) is False
 
 
 def test_the_decay_of_the_learning_rate_cannot_fake_convergence():
     flat_at_the_end = curve(lambda t: -min(t, 0.8))
-    assert has_converged(flat_at_the_end, 2000) is False
+    assert has_converged(flat_at_the_end, 2000, 20) is False
 
 
 def test_what_the_decay_brings_does_not_undo_convergence():
     drops_at_the_end = curve(lambda t: math.exp(-10 * t) - 5 * (t > 0.8))
-    assert has_converged(drops_at_the_end, 2000) is True
+    assert has_converged(drops_at_the_end, 2000, 20) is True
 
 
 def test_a_curve_that_rises_again_has_not_converged():
-    assert has_converged(curve(lambda t: (t - 0.3) ** 2), 2000) is False
+    assert has_converged(curve(lambda t: (t - 0.3) ** 2), 2000, 20) is False
 
 
 def test_jitter_alone_is_no_sign_of_learning():
     jitter = torch.randn(200, 20, generator=torch.Generator().manual_seed(0)).tolist()
-    settled = [has_converged([(100 * (i + 1), loss) for i, loss in enumerate(row)], 2000) for row in jitter]
+    settled = [
+        has_converged([(100 * (i + 1), loss) for i, loss in enumerate(row)], 2000, 20) for row in jitter
+    ]
     assert sum(settled) > 0.9 * len(settled)
 
 
 def test_too_few_looks_are_no_judgement():
-    assert has_converged(curve(lambda t: -t, looks=6), 600) is None
+    assert has_converged(curve(lambda t: -t, looks=6), 600, 6) is None
 
 
 def test_denormals_are_nothing_while_a_model_trains_and_are_kept_afterwards():
