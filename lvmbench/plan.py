@@ -118,7 +118,7 @@ def plan(spec: Spec, catalog: Catalog, device: str = "cpu") -> Plan:
         raise UsageError(f"No model was asked for. Known: {names}.")
     measures = tuple(measures_of(spec, catalog))
     data = _contents(data_of(item, call, budget) for item, call in _asked_data(spec, catalog))
-    precision = _precision(spec, device, budget)
+    precision = _precision(spec, device)
     cells = [
         Cell(**one.fields, **row, seed=seed, budget=budget, device=device)
         for one in data.values()
@@ -128,9 +128,9 @@ def plan(spec: Spec, catalog: Catalog, device: str = "cpu") -> Plan:
     return Plan(tuple(_judged(cells, catalog)), measures, {key: one.dataset for key, one in data.items()})
 
 
-def _precision(spec: Spec, device: str, budget: Budget) -> Precision:
+def _precision(spec: Spec, device: str) -> Precision:
     if spec.precision == "auto":
-        return fastest(device, budget.batch)
+        return fastest(device)
     if spec.precision == "tfloat32" and device == "cpu":
         raise UsageError("precision = 'tfloat32' is one of GPUs. Use bfloat16 or float32, or --device cuda.")
     return spec.precision

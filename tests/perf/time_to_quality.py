@@ -98,7 +98,7 @@ def trained(data: Dataset, images: int, device: str) -> tuple[Any, float]:
     model = build(Catalog.discover().get("model", "vae").load(), data.schema, OPTIONS, 0)
     start = time.perf_counter()
     fit(
-        model, train, val, budget, data.schema, seed=0, device=device, precision=fastest(device, BATCH)
+        model, train, val, budget, data.schema, seed=0, device=device, precision=fastest(device)
     )  # fmt: skip
     return model, time.perf_counter() - start
 

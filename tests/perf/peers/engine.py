@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lvmbench.api import Budget
-from lvmbench.bodies import Precision, fastest
+from lvmbench.bodies import WORTH, Precision, fastest
 from lvmbench.catalog import Catalog
 from lvmbench.data import Split
 from lvmbench.feed import on
@@ -17,9 +17,15 @@ from peers.window import Timing, Window
 from peers.workloads import Workload, pictures, split_of
 
 
-def precision(workload: Workload, device: str) -> Precision:
-    """Return the precision that lvmbench takes by itself for a workload."""
-    return fastest(torch.device(device).type, workload.batch)
+def precision(device: str) -> Precision:
+    """Return the precision that lvmbench takes by itself."""
+    return fastest(torch.device(device).type)
+
+
+def mostly(workload: Workload, device: str) -> Precision:
+    """Return the precision of most of a workload's arithmetic: on a processor a body of few rows stays float32."""
+    few = device == "cpu" and workload.batch * workload.k < WORTH
+    return "float32" if few else precision(device)
 
 
 def run(workload: Workload, images: int, seeds: list[int], device: str) -> Timing:
@@ -41,7 +47,7 @@ def run(workload: Workload, images: int, seeds: list[int], device: str) -> Timin
             seed=seed,
             device=device,
             on_progress=lambda step, steps, window=window: window.step(step),
-            precision=precision(workload, device),
+            precision=precision(device),
         )
         total += window.timing(workload.batch)
     return total
@@ -61,7 +67,7 @@ def _together(
         seeds=seeds,
         device=device,
         on_progress=lambda step, steps: window.step(step),
-        precision=precision(workload, device),
+        precision=precision(device),
     )
     for found in told:
         if isinstance(found, Exception):

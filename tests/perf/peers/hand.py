@@ -86,7 +86,7 @@ def run(workload: Workload, images: int, seeds: list[int], device: str) -> Timin
         model = made(workload, seed).to(device)
         torch.manual_seed(seed)
         window = Window(device)
-        with computing_in(precision(workload, device), model):
+        with computing_in(precision(device), model):
             looking = train(model, data, val, budget, workload.schema, window)
         total += window.timing(workload.batch, looking)
     return total

@@ -55,7 +55,7 @@ def counted(workload: Workload) -> Step:
     descent = Descent(*objective(model), budget_of(workload, workload.batch).learning_rate)
     x = observe(workload.schema, pictures(workload)[: workload.batch])
     batch = Batch(x, torch.empty(len(x), 0))
-    used = computing_in(precision(workload, "cpu"), model)
+    used = computing_in(precision("cpu"), model)
     # the counter of operators is the inner one: it sees what torch runs, not what it is asked for
     with used:
         descent.step(batch, 0.5, 1.0)  # what is set up once is no part of a step

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from lvmbench.environment import cores
-from peers.engine import precision
+from peers.engine import mostly
 from peers.leg import LEAST_STEPS, Side
 from peers.limits import Step, counted, told
 from peers.machine import Peak
@@ -80,7 +80,7 @@ def train(workload: Workload, settings: Settings, wait: Callable[[], bool]) -> T
             images["hand"] = hand.images_in(settings.seconds, batch)
             sides["hand"] = lambda r: hand.run(images["hand"], [r])
         found = play(sides, settings.rounds, wait)
-    return Trained(workload, found, threads, counted(workload), precision(workload, device), members)
+    return Trained(workload, found, threads, counted(workload), mostly(workload, device), members)
 
 
 def fastest(name: str, workload: Workload, settings: Settings, stack: ExitStack) -> tuple[Side, int]:
