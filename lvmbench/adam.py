@@ -64,9 +64,11 @@ class Adam:
 
     def serve(self, members: Sequence[Adam]) -> None:
         """Remember for others, each of which holds one slice of these parameters: [M, ...]."""
+        self.steps.copy_(members[0].steps)
+        for member in members:
+            member.steps = self.steps
         for place, (step, mean, square) in enumerate(self.moments):
             own = [member.moments[place] for member in members]
-            step.copy_(own[0][0])
             for whole, which in ((mean, 1), (square, 2)):
                 whole.copy_(torch.stack([moments[which] for moments in own]))
             for i, member in enumerate(members):
@@ -74,7 +76,7 @@ class Adam:
 
     def part(self) -> None:
         """Remember in tensors of its own, where another has remembered for it."""
-        self.steps = torch.stack([step for step, _, _ in self.moments])
+        self.steps = self.steps.clone()
         self.moments = [
             (step, mean.clone(), square.clone())
             for step, (_, mean, square) in zip(self.steps, self.moments, strict=True)

@@ -16,9 +16,7 @@ from torch.nn.functional import linear
 from lvmbench.environment import multiplies_bfloat16
 
 Precision = Literal["float32", "tfloat32", "bfloat16"]  # tfloat32: a GPU's products, of 10 bits of mantissa
-WORTH = (
-    32  # rows of a batch, from which on bfloat16 gains a processor more than the casts of the weights cost
-)
+WORTH = 32  # rows, from which on bfloat16 gains a processor more than casting the weights costs it
 
 
 def fastest(device: str) -> Precision:
@@ -31,7 +29,7 @@ def fastest(device: str) -> Precision:
 class Body(nn.Sequential):
     """Layers in the precision that their training asks for; float32 unless told otherwise.
 
-    On a processor they compute in bfloat16 where a batch has 32 rows or more: for fewer float32 is faster.
+    Told bfloat16, a processor keeps float32 for fewer than 32 rows, where it is faster; rows are the first axis.
     """
 
     precision: Precision = "float32"

@@ -83,8 +83,12 @@ class Stacked:
         }
         self.losses = self.stack.losses(first.losses, [member.streams.device for member in members])
         self.descent = Descent(groups, self.losses, first.budget.learning_rate)
-        for name, optimiser in self.descent.optimisers.items():
-            optimiser.serve([member.descent.optimisers[name] for member in members])
+        try:
+            for name, optimiser in self.descent.optimisers.items():
+                optimiser.serve([member.descent.optimisers[name] for member in members])
+        except BaseException:  # memory may end here
+            self.close()
+            raise
 
     def step(self, images: Tensor, labels: Tensor, progress: Share, rate: Share) -> Terms:
         """Take one step of all: uint8 [M, B, C, H, W], [M, B, A] -> terms of [M]."""

@@ -46,6 +46,8 @@ class Members(TorchFunctionMode):
         given = dict(kwargs or {})
         if function is linear:
             return _Linear.apply(*_of_linear(*args, **given))
+        if function is torch.Tensor.view and isinstance(args[1], torch.dtype):
+            return _Viewed.apply(*args)
         if given.pop("generator", None) is None:
             if function in IN_PLACE:
                 # a new tensor: whoever reads the old one is found out by the trial
@@ -144,6 +146,24 @@ class _Filled(torch.autograd.Function):
                 with aside():
                     fill(own, generator)
         return found, 0
+
+
+class _Viewed(torch.autograd.Function):
+    """Numbers taken for those of another type, which torch maps from 2.13 on only."""
+
+    @staticmethod
+    def forward(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        """Refuse: there is nothing to map outside a cohort."""
+        raise TypeError("outside a cohort")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        """Keep nothing: such numbers have no gradient."""
+
+    @staticmethod
+    def vmap(info: Any, dims: Sequence[int | None], tensor: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
+        """Return the numbers of all members: [M, ...]."""
+        return _front(tensor, dims[0], info.batch_size).view(dtype), 0
 
 
 @contextmanager

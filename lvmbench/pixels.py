@@ -33,7 +33,7 @@ def observe(schema: Schema, images: Tensor, generator: torch.Generator | None = 
     if schema.pixels == "bernoulli":
         # of 2^16 numbers as many lie below as the picture is bright: none for black, all for white
         bright = (images * (2**16 / 255)).round_().sub_(2**15)
-        return bright.sub_(noise).clamp(0, 1)
+        return torch.sub(bright, noise).clamp(0, 1)
     # u in steps of 2^-16: what float32 keeps of it beside a bright pixel
     return torch.add(images + 0.5, noise, alpha=2.0**-16).div_(LEVELS)
 

@@ -14,6 +14,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from lvmbench.api import Budget, Estimate, Metric, Section
-from lvmbench.bodies import bodies
+from lvmbench.bodies import WORTH, bodies
 from lvmbench.checkpoints import Checkpoint, Checkpoints
 from lvmbench.data import Attribute, Dataset, Schema, Split, SplitName
 from lvmbench.errors import LvmbenchError, NotApplicable
@@ -163,16 +164,20 @@ class _Memory(Checkpoints):
         pass
 
 
-def _fitted(kind: type[Any], data: ToyData, options: Mapping[str, Any], **how: Any) -> Any:
+def _fitted(
+    kind: type[Any], data: ToyData, options: Mapping[str, Any], budget: Budget = BUDGET, **how: Any
+) -> Any:
     model = build(kind, data.schema, options, seed=0)
-    fit(model, data.split("train"), data.split("val"), BUDGET, data.schema, seed=0, **how)
+    fit(model, data.split("train"), data.split("val"), budget, data.schema, seed=0, **how)
     return model
 
 
 def _rounded(kind: type[Any], data: ToyData, options: Mapping[str, Any]) -> Iterator[str]:
     """Yield what goes wrong where its networks compute in bfloat16, as a run has them do by itself."""
     try:
-        _fitted(kind, data, options, precision="bfloat16")
+        _fitted(
+            kind, data, options, replace(BUDGET, images=12 * WORTH, batch=4 * WORTH), precision="bfloat16"
+        )
     except Exception as error:
         yield (
             f"its networks cannot be trained in bfloat16, which runs choose where a processor multiplies it "

@@ -23,7 +23,7 @@ from lvmbench.checkpoints import Checkpoints
 from lvmbench.cohorts import Unrecordable, cohorts, way_of
 from lvmbench.convergence import has_converged
 from lvmbench.data import Schema, Split
-from lvmbench.descent import denormals_flushed
+from lvmbench.descent import LOOKS, denormals_flushed, looks_in
 from lvmbench.errors import TrainingError
 from lvmbench.feed import feed, on
 from lvmbench.members import Ground, Member
@@ -31,8 +31,9 @@ from lvmbench.protocols import FitsItself
 from lvmbench.randomness import noise, stream
 from lvmbench.ways import Way
 
-LOOKS = 20  # at the validation data, in one run
-LOOK_COST = 128  # a look takes one row for so many images of the budget: the looks cost some 7 % of a run
+LOOK_COST = (
+    128  # a look, of twenty, takes one row for so many images of the budget: the looks cost some 7 % of a run
+)
 LOOK_ROWS = 128  # and never fewer than these
 STRETCHES = 100  # of a run, between which it is heard of, and may write a checkpoint
 
@@ -81,7 +82,7 @@ def fit(
     stay where they are: what is used of them is to be moved), ``settled`` is the share at
     which its schedules end, terms named in ``constraints`` are no part of the learning curve (they hold something
     in its place, and their noise tells nothing of progress), and with ``patience`` the run stops after so many
-    looks without progress and the best weights return. A look runs without gradients.
+    looks, of twenty in a run, without progress and the best weights return. A look runs without gradients.
     ``on_progress`` hears of steps done and steps in all. Networks compute in ``precision``
     meanwhile. The model is left on the device, in evaluation mode.
 
@@ -162,8 +163,9 @@ def _descended(
     pictures = feed(train, device)
 
     @cache
-    def ground(images: int) -> Ground:
-        looked_at = on(val.head(max(LOOK_ROWS, images // LOOK_COST)), device)
+    def ground(budget: Budget) -> Ground:
+        rows = budget.images // LOOK_COST * LOOKS // looks_in(budget.steps)
+        looked_at = on(val.head(max(LOOK_ROWS, rows)), device)
         return Ground(pictures, looked_at, schema, device)
 
     made = [_member(*of_one, budget, ground) for of_one in zip(models, seeds, keeps, strict=True)]
@@ -177,12 +179,12 @@ def _member(
     seed: int,
     keep: Checkpoints | None,
     budget: Budget,
-    ground: Callable[[int], Ground],
+    ground: Callable[[Budget], Ground],
 ) -> Member | Exception:
     """Return a member at its first step, or where its last checkpoint led; or what went wrong."""
     try:
         own: Budget = model.own_budget(budget) if hasattr(model, "own_budget") else budget
-        here = ground(own.images)
+        here = ground(own)
         member = Member(_placed(model, here.device), seed, own, here, keep)
         if isinstance(model, nn.Module):
             model.train()
@@ -273,7 +275,8 @@ def _look(way: Way, step: int) -> None:
 
 def looks_of(steps: int) -> list[int]:
     """Return the steps after which the validation data is looked at."""
-    return list(dict.fromkeys(math.ceil(steps * i / LOOKS) for i in range(1, LOOKS + 1)))
+    looks = looks_in(steps)
+    return list(dict.fromkeys(math.ceil(steps * i / looks) for i in range(1, looks + 1)))
 
 
 def _ends(way: Way, looks: Sequence[int]) -> list[int]:

@@ -86,7 +86,8 @@ class Alone:
         begin, end = self.used, self.used + len(terms)
         while end > len(self.since):
             self.since = torch.cat([self.since, torch.empty_like(self.since)])
-        torch.stack(list(terms.values()), out=self.since[begin:end])
+        if terms:
+            torch.stack(list(terms.values()), out=self.since[begin:end])
         self.used = end
 
     def check(self) -> None:

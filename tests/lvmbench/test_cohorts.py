@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lvmbench import VAE, Budget, ParameterGroup, Schema, Split, build, fit
+from lvmbench.adam import Adam
 from lvmbench.checkpoints import Checkpoints
 from lvmbench.cohorts import BESIDE, STACKED, cohorts, recorded_way
 from lvmbench.errors import TrainingError
@@ -244,6 +245,34 @@ def test_a_budget_that_a_member_cannot_have_is_its_own_failure(together):
     told = together(models, (0, 1))
     assert isinstance(told[0], ValueError)
     assert told[1].steps == 30
+
+
+def test_a_long_run_has_its_schedule_in_a_cohort_too(together, monkeypatch):
+    monkeypatch.setattr("lvmbench.descent.LONG", 1)
+    models = [build(VAE, SCHEMA, OPTIONS, seed) for seed in (0, 1)]
+    told = together(models, (0, 1))
+    for seed, (model, history) in enumerate(zip(models, told, strict=True)):
+        assert history.way == "recorded, 2 members stacked"
+        assert_close(model, history, alone(build(VAE, SCHEMA, OPTIONS, seed), seed))
+
+
+def test_members_count_their_steps_after_memory_ended_while_they_were_stacked(together, monkeypatch):
+    serve = Adam.serve
+
+    def ends(self, members):
+        serve(self, members)
+        raise torch.OutOfMemoryError
+
+    def way(group):
+        if len(group) > 1:
+            monkeypatch.setattr(Adam, "serve", ends)
+            return recorded_way(group)
+        return Alone(group[0])
+
+    models = [build(VAE, SCHEMA, OPTIONS, seed) for seed in (0, 1)]
+    told = together(models, (0, 1), way=way)
+    for seed, (model, history) in enumerate(zip(models, told, strict=True)):
+        assert_close(model, history, alone(build(VAE, SCHEMA, OPTIONS, seed), seed))
 
 
 def test_models_have_tensors_of_their_own_once_they_are_trained(together):

@@ -4,6 +4,8 @@ from torch import Generator, nn
 from torch.func import vmap
 from torch.nn.functional import linear
 
+from lvmbench import pixels
+from lvmbench.adam import Adam
 from lvmbench.bodies import Exact
 from lvmbench.descent import Descent, objective
 from lvmbench.mapped import Members, Unstackable
@@ -41,6 +43,7 @@ DRAWS = {
     "normal in place": lambda p, **g: torch.empty(4, 5).normal_(2.0, 3.0, **g),
     "exponential in place": lambda p, **g: torch.empty_like(p).exponential_(**g),
     "normal, turned round": lambda p, **g: torch.empty_like(p.t()).normal_(**g),
+    "noise of pixels": lambda p, generator=None: pixels._whole_numbers((3, 5), p.device, generator),
     "uniform in place": lambda p, **g: torch.empty_like(p).uniform_(-1, 1, **g),
 }
 
@@ -181,11 +184,9 @@ def test_the_moments_of_stacked_parameters_are_slices_of_one_tensor():
         descent.step(Batch(torch.full((4, 1), x), torch.zeros(4, 0)), 0.5, 1.0)
     before = [{name: t.clone() for name, t in descent.state().items()} for descent in own]
     stack = Stack(models)
-    whole = Descent(objective(models[0])[0], objective(models[0])[1], 0.1)
-    whole.optimisers["loss"].parameters = [stack.trained["weight"]]
-    whole.optimisers["loss"].moments = [(torch.zeros(()), torch.zeros(2, 2), torch.zeros(2, 2))]
-    whole.optimisers["loss"].serve([descent.optimisers["loss"] for descent in own])
+    whole = Adam([stack.trained["weight"]], (0.9, 0.999))
+    whole.serve([descent.optimisers["loss"] for descent in own])
     for descent, state in zip(own, before, strict=True):
         assert all(torch.equal(t, state[name]) for name, t in descent.state().items())
-    whole.optimisers["loss"].moments[0][1].zero_()
+    whole.moments[0][1].zero_()
     assert not own[1].state()["loss/0/exp_avg"].any()

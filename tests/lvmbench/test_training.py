@@ -75,7 +75,7 @@ def test_torchs_random_state_is_left_as_it_was():
 
 def test_looks_and_order_do_not_disturb_the_noise_of_training(monkeypatch):
     many, _ = trained()
-    monkeypatch.setattr("lvmbench.training.LOOKS", 2)
+    monkeypatch.setattr("lvmbench.descent.LOOKS", 2)
     few, _ = trained(val=split(7, 3))
     assert many.drawn == few.drawn
     assert all(torch.equal(a, b) for a, b in zip(many.seen, few.seen, strict=True))
@@ -143,10 +143,50 @@ def test_the_learning_rate_warms_up_stays_and_goes_to_nothing():
 
 
 def test_the_decay_of_a_long_run_takes_a_larger_share_of_it():
-    assert [decay(steps) for steps in (0, 1, 10_000)] == [0.2] * 3
+    assert [decay(steps) for steps in (1, 600, 10_000)] == [0.2] * 3
     assert decay(100_000) == pytest.approx(0.45)
     assert decay(10**7) == 0.5
     assert learning_rate(0.75, 10**7) == pytest.approx(0.5)
+
+
+def test_a_long_run_decays_by_its_length_and_is_looked_at_more_often(monkeypatch):
+    class Constant(Line):
+        def loss(self, x):
+            return self.weight + 0 * x.flatten(1).sum(1)
+
+    asked = []
+    monkeypatch.setattr("lvmbench.training.has_converged", lambda *given: asked.append(given[1:]))
+    monkeypatch.setattr("lvmbench.descent.LONG", 20)
+    budget = replace(BUDGET, images=16 * 200)
+    model = build(Constant, SCHEMA, {}, 0)
+    start = float(model.weight.detach())
+    told = fit(model, TRAIN, VAL, budget, SCHEMA, seed=0)
+    moved = 1e-3 * sum(learning_rate((step + 0.5) / 200, 200) for step in range(200))
+    assert decay(200) == pytest.approx(0.45)
+    assert start - float(model.weight.detach()) == pytest.approx(moved, rel=1e-3)
+    assert len(told.curve) == 60
+    assert asked == [(3200, 200, 0.0)]
+
+
+def test_patience_lasts_for_the_same_share_of_a_long_run(monkeypatch):
+    class Worsens(Line):
+        patience = 4
+
+        def loss(self, x):
+            return -super().loss(x) if self.training else super().loss(x)
+
+    monkeypatch.setattr("lvmbench.descent.LONG", 20)
+    _, told = trained(Worsens, budget=replace(BUDGET, images=16 * 120))
+    assert told.steps == 2 + 3 * 4 * 2
+
+
+def test_a_step_may_have_no_loss():
+    class Late(Two):
+        def losses(self, batch, progress):
+            return super().losses(batch, progress) if progress > 0.5 else {}
+
+    _, told = trained(Late)
+    assert told.steps == 20
 
 
 def test_what_a_long_decay_brings_does_not_undo_convergence():

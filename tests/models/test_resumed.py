@@ -7,7 +7,7 @@ import torch
 
 import lvmbench_models
 import tests_support
-from lvmbench import Attribute, Budget, Schema, build, fit
+from lvmbench import Attribute, Budget, Schema, bodies, build, fit
 from lvmbench import feed as feeds
 from lvmbench.options import option_model
 from lvmbench.protocols import capabilities
@@ -63,7 +63,8 @@ def test_pictures_that_are_streamed_go_on_with_the_batch_that_is_next(
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("net", ["conv", "resnet", "burda"])
-def test_every_net_goes_on_however_its_weights_lie_in_memory(net, precision, split, tmp_path):
+def test_every_net_goes_on_however_its_weights_lie_in_memory(net, precision, split, tmp_path, monkeypatch):
+    monkeypatch.setattr(bodies, "WORTH", 1)
     schema = Schema((1, 28, 28), "bernoulli", (Attribute("on", "binary"),))
     args = split(ROWS), split(20, 1), BUDGET, schema
     assert_same_in_parts(

@@ -15,12 +15,13 @@ from torch.optim import Adam
 from lvmbench.api import Budget
 from lvmbench.bodies import computing_in
 from lvmbench.data import Schema, Split
+from lvmbench.descent import decay, looks_in
 from lvmbench.pixels import observe
 from peers.engine import budget_of, looks_at, made, precision, splits
 from peers.window import Timing, Window
 from peers.workloads import Workload
 
-LOOKS, WARM_UP, DECAY = 20, 0.03, 0.2
+WARM_UP = 0.03
 
 
 def train(
@@ -30,7 +31,8 @@ def train(
     steps, batch = budget.steps, budget.batch
     model.start(data)
     optimiser = Adam(model.parameters(), lr=budget.learning_rate, fused=True)
-    looks = {-(-steps * i // LOOKS) for i in range(1, LOOKS + 1)}
+    many, fall = looks_in(steps), decay(steps)
+    looks = {-(-steps * i // many) for i in range(1, many + 1)}
     rows = torch.empty(0, dtype=torch.int64)
     losses: list[Tensor] = []
     curve: list[float] = []
@@ -42,7 +44,7 @@ def train(
         taken, rows = rows[:batch], rows[batch:]
         progress = (step - 0.5) / steps
         optimiser.param_groups[0]["lr"] = budget.learning_rate * min(
-            1.0, progress / WARM_UP, (1 - progress) / DECAY
+            1.0, progress / WARM_UP, (1 - progress) / fall
         )
         loss = mean_loss(model, observe(schema, data.images[taken.to(data.images.device)]))
         optimiser.zero_grad()
