@@ -14,6 +14,7 @@ from tabulate import tabulate
 
 from lvmbench.aggregate import Attributes, Group, Row, groups
 from lvmbench.attributes import attribute_table
+from lvmbench.bodies import WORTH
 from lvmbench.capture import capture, models_of, questions_of, shared
 from lvmbench.cards import MAIN, Cards
 from lvmbench.catalog import Catalog
@@ -131,7 +132,9 @@ def _rounded(group: Group) -> Iterator[str]:
     for row in group.rows:
         labels.setdefault(row.fits[0].facts.cell.get("precision", "float32"), []).append(row.label)
     for precision in sorted(labels.keys() - {"float32"}):
-        told = f"trained in {precision}: {'; '.join(labels[precision])}"
+        few = precision == "bfloat16" and group.budget["batch"] < WORTH
+        where = f" where a network was given {WORTH} rows or more" if few else ""
+        told = f"trained in {precision}{where}: {'; '.join(labels[precision])}"
         yield from textwrap.wrap(told, WIDTH, subsequent_indent="  ")
 
 

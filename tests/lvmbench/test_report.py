@@ -445,3 +445,11 @@ def test_a_model_trained_in_two_precisions_stands_there_twice_and_an_old_one_of_
     assert [r.label for r in group.rows] == ["vae, float32", "vae, bfloat16"]
     other = record("pca", scores=[score(value=0.5)])
     assert "\ntrained in bfloat16: vae, bfloat16\n" in report(keep(exact, fast, other), catalog)
+
+
+def test_of_a_small_batch_it_is_told_which_networks_were_trained_in_less_than_float32(keep, catalog):
+    fast = record(scores=[score()])
+    fast.cell.update(precision="bfloat16", budget={**fast.cell["budget"], "batch": 20})
+    assert "\ntrained in bfloat16 where a network was given 32 rows or more: vae\n" in report(
+        keep(fast), catalog
+    )
