@@ -4,9 +4,11 @@ import json
 import math
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import against_peers
+import by_hand
 import numpy as np
 import pytest
 import scaling
@@ -15,6 +17,8 @@ import torch
 from peers import limits, machine, powers, report, rounds, training
 from peers.window import Timing, Window
 from peers.workloads import WORKLOADS
+from torch.distributions import Bernoulli, Normal, kl_divergence
+from torch.nn.functional import linear
 
 PEAK = machine.Peak(1, float32=100.0, bfloat16=400.0, copy=10.0, operator=1e-6)
 
@@ -242,6 +246,32 @@ def test_a_point_of_the_scaling_is_measured_in_a_fresh_process():
     found = json.loads(machine.fresh(script, "point", json.dumps(point)))
     assert found["seconds"] > 0
     assert found["mib"] > 0
+
+
+def test_the_gradients_written_by_hand_are_those_of_autograd():
+    torch.manual_seed(0)
+    stack = by_hand.ByHand(2)
+    x, noise = torch.bernoulli(torch.full((2, 3, 784), 0.3)), torch.randn(2, 3, 50)
+    loss, gradients = stack.gradients(x, noise)
+    for member in range(2):
+        given = [t[member].clone().requires_grad_() for t in (*stack.weights, *stack.biases)]
+        layers = [partial(linear, weight=w, bias=b) for w, b in zip(given[:7], given[7:], strict=True)]
+        h = layers[1](layers[0](x[member]).tanh()).tanh()
+        q = Normal(layers[2](h), layers[3](h).exp())
+        logits = layers[6](layers[5](layers[4](q.mean + q.stddev * noise[member]).tanh()).tanh())
+        nats = kl_divergence(q, Normal(0.0, 1.0)).sum(1) - Bernoulli(logits=logits).log_prob(x[member]).sum(1)
+        torch.testing.assert_close(loss[member], nats.mean().detach())
+        for found, expected in zip(gradients, torch.autograd.grad(nats.mean(), given), strict=True):
+            torch.testing.assert_close(found[member], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_stack_by_hand_learns_in_either_precision():
+    torch.manual_seed(0)
+    images = torch.randint(0, 2, (2, 20, 1, 28, 28), dtype=torch.uint8) * 255
+    for dtype in (torch.float32, torch.bfloat16):
+        stack = by_hand.ByHand(2, dtype)
+        losses = torch.stack([stack.step(images) for _ in range(60)])
+        assert (losses[-1] < 0.9 * losses[0]).all()
 
 
 def test_the_cells_of_the_scaling_are_those_of_the_script_that_runs_many():
