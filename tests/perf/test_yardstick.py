@@ -300,6 +300,15 @@ def test_the_script_says_what_to_install_where_pythae_is_absent():
     assert done.stderr.strip() == "pythae is not installed: pip install 'lvmbench[peers]'."
 
 
+def test_a_fit_that_took_longer_than_its_minutes_is_made_anew_with_fewer_images():
+    rates = iter([100.0, 100.0, 80.0, 90.0])  # of the warm-up, the trial and two fits, in images a second
+    model, images, seconds = time_to_quality.within(60, lambda n: (f"of {n}", n / next(rates)), 500)
+    first = int(500 * 0.97 * 60 / 5)
+    assert images == int(first * 0.97 * 60 / (first / 80))
+    assert (model, seconds) == (f"of {images}", images / 90)
+    assert seconds <= 60
+
+
 def test_a_control_variate_gives_the_mean_of_all_rows_and_the_error_of_the_gap():
     torch.manual_seed(0)
     many = torch.randn(10_000, dtype=torch.float64) * 25 + 90

@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,9 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def reached(minutes: int, device: str) -> Reached:
     """Train for so many minutes in this process, and estimate -log p(x) of the test pictures."""
     data = Catalog.discover().get("dataset", "mnist").load()(val=1_000)
-    trained(data, TRIAL[device] // 10, device)
-    images = int(60 * FILLED * minutes * TRIAL[device] / trained(data, TRIAL[device], device)[1])
-    model, seconds = trained(data, images, device)
+    model, images, seconds = within(60 * minutes, lambda images: trained(data, images, device), TRIAL[device])
     test = data.split("test", 10_000)
     with noise(0, device):
         rough = -torch.cat([bounds(model, x, FEW_DRAWS).elbo for x in _seen(data, test, device)])
@@ -89,6 +87,20 @@ def reached(minutes: int, device: str) -> Reached:
         close = -torch.cat([bounds(model, x, DRAWS).iwae for x in _seen(data, test.head(ROWS), device)])
     nll, error = with_control(close, rough)
     return Reached(minutes, images, seconds, float(rough.double().mean()), nll, error)
+
+
+def within(limit: float, train: Callable[[int], tuple[Any, float]], trial: int) -> tuple[Any, int, float]:
+    """Return a model trained for at most so many seconds, by so many images, and the seconds that it took.
+
+    A trial tells how many images fit; where the machine was slower afterwards, it is trained anew on fewer.
+    """
+    train(trial // 10)
+    images, seconds = trial, train(trial)[1]
+    model = None
+    while model is None or seconds > limit:
+        images = int(images * FILLED * limit / seconds)
+        model, seconds = train(images)
+    return model, images, seconds
 
 
 def trained(data: Dataset, images: int, device: str) -> tuple[Any, float]:
