@@ -175,9 +175,7 @@ def _fitted(
 def _rounded(kind: type[Any], data: ToyData, options: Mapping[str, Any]) -> Iterator[str]:
     """Yield what goes wrong where its networks compute in bfloat16, as a run has them do by itself."""
     try:
-        _fitted(
-            kind, data, options, replace(BUDGET, images=12 * WORTH, batch=4 * WORTH), precision="bfloat16"
-        )
+        _fitted(kind, data, options, replace(BUDGET, images=4 * WORTH, batch=2 * WORTH), precision="bfloat16")
     except Exception as error:
         yield (
             f"its networks cannot be trained in bfloat16, which runs choose where a processor multiplies it "
