@@ -20,7 +20,6 @@ WARM_UP = 0.03  # of the steps, until the learning rate is whole
 DECAY, MOST_DECAY = 0.2, 0.5  # of the steps, in which it goes to nothing: of a short run, and of the longest
 GROWTH = 0.25  # of the steps more, for each factor of ten beyond
 LONG = 10_000  # steps
-LOOKS = 20  # at the validation data, in a run that is not long
 
 Terms = Mapping[str, Tensor]  # each a mean over the batch: [], or [M] for members of a cohort
 Share = float | Tensor  # from 0 to 1
@@ -36,12 +35,12 @@ def decay(steps: int) -> float:
     return min(MOST_DECAY, DECAY + GROWTH * max(0.0, math.log10(steps / LONG)))
 
 
-def looks_in(steps: int) -> int:
-    """Return the number of looks at the validation data in a run of so many steps.
+def often(steps: int) -> int:
+    """Return how many times as many looks at the validation data as a short run a run of so many steps has.
 
-    In a long run there are more of them, since convergence is judged by those before the decay.
+    Convergence is judged by those before the decay, which in a long run are a smaller share.
     """
-    return 3 * LOOKS if steps > LONG else LOOKS
+    return 3 if steps > LONG else 1
 
 
 def learning_rate(progress: float, steps: int) -> float:

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from lvmbench.api import Budget
 from lvmbench.checkpoints import Checkpoint, Checkpoints, Misfit, plain, set_plain
 from lvmbench.data import Schema, Split
-from lvmbench.descent import LOOKS, Descent, Losses, Terms, broken, looks_in, objective, told, total
+from lvmbench.descent import Descent, Losses, Terms, broken, objective, often, told, total
 from lvmbench.errors import TrainingError
 from lvmbench.feed import Feed, Order
 from lvmbench.pixels import observe
@@ -54,8 +54,8 @@ class Member:
         self.losses = observed(losses, ground.schema)
         self.milestones = _milestones(model, budget.steps)
         self.descent = Descent(groups, self.losses, budget.learning_rate)
-        patience = getattr(model, "patience", None)  # of twenty looks
-        self.best = _Best(model, patience and patience * looks_in(budget.steps) // LOOKS)
+        patience = getattr(model, "patience", None)  # in looks of a short run
+        self.best = _Best(model, patience and patience * often(budget.steps))
 
     def sort(self) -> None:
         """Let the rows of the data come in the order of the seed, from the step on that comes next."""

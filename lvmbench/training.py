@@ -23,7 +23,7 @@ from lvmbench.checkpoints import Checkpoints
 from lvmbench.cohorts import Unrecordable, cohorts, way_of
 from lvmbench.convergence import has_converged
 from lvmbench.data import Schema, Split
-from lvmbench.descent import LOOKS, denormals_flushed, looks_in
+from lvmbench.descent import denormals_flushed, often
 from lvmbench.errors import TrainingError
 from lvmbench.feed import feed, on
 from lvmbench.members import Ground, Member
@@ -31,9 +31,8 @@ from lvmbench.protocols import FitsItself
 from lvmbench.randomness import noise, stream
 from lvmbench.ways import Way
 
-LOOK_COST = (
-    128  # a look, of twenty, takes one row for so many images of the budget: the looks cost some 7 % of a run
-)
+LOOKS = 20  # at the validation data, in a run that is not long
+LOOK_COST = 128  # one of these takes a row for so many images of the budget: they cost some 7 % of a run
 LOOK_ROWS = 128  # and never fewer than these
 STRETCHES = 100  # of a run, between which it is heard of, and may write a checkpoint
 
@@ -164,7 +163,7 @@ def _descended(
 
     @cache
     def ground(budget: Budget) -> Ground:
-        rows = budget.images // LOOK_COST * LOOKS // looks_in(budget.steps)
+        rows = budget.images // LOOK_COST // often(budget.steps)
         looked_at = on(val.head(max(LOOK_ROWS, rows)), device)
         return Ground(pictures, looked_at, schema, device)
 
@@ -275,7 +274,7 @@ def _look(way: Way, step: int) -> None:
 
 def looks_of(steps: int) -> list[int]:
     """Return the steps after which the validation data is looked at."""
-    looks = looks_in(steps)
+    looks = LOOKS * often(steps)
     return list(dict.fromkeys(math.ceil(steps * i / looks) for i in range(1, looks + 1)))
 
 

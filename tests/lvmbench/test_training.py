@@ -75,7 +75,7 @@ def test_torchs_random_state_is_left_as_it_was():
 
 def test_looks_and_order_do_not_disturb_the_noise_of_training(monkeypatch):
     many, _ = trained()
-    monkeypatch.setattr("lvmbench.descent.LOOKS", 2)
+    monkeypatch.setattr("lvmbench.training.LOOKS", 2)
     few, _ = trained(val=split(7, 3))
     assert many.drawn == few.drawn
     assert all(torch.equal(a, b) for a, b in zip(many.seen, few.seen, strict=True))

@@ -40,7 +40,7 @@ SCHEMA = Schema((1, 28, 28), "bernoulli")
 SECONDS, ROUNDS = 0.6, 5
 
 HOW = """Images a second of one thread, of all members together, looks at validation pictures left out; median of
-rounds that take turns. "By hand": the IWAE net at K=1 with its gradients written out, everything but Adam in that
+rounds that take turns. "By hand": the IWAE net at K=1 with its gradients written out, products and tanh in that
 precision, M members as one product a layer. "Engine": one member, as `lvmbench` trains it, heads and likelihood in
 float32, looks included."""
 

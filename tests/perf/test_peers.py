@@ -14,7 +14,7 @@ from peers.workloads import WORKLOADS, Workload, pictures, split_of
 from lvmbench.adam import Adam
 from lvmbench.catalog import Catalog
 from lvmbench.data import Attribute, Schema
-from lvmbench.descent import looks_in
+from lvmbench.descent import often
 
 needs_pythae = pytest.mark.skipif(
     find_spec("pythae") is None, reason="pythae is not installed: pip install 'lvmbench[peers]'"
@@ -100,7 +100,7 @@ def test_a_side_that_fails_tells_why():
 def test_looks_of_a_short_run_cost_the_share_that_they_cost_in_a_long_one():
     long = engine.budget_of(TINY, 1 << 20)
     for budget in (long, engine.budget_of(TINY, 4096), engine.budget_of(TINY, 4 * 8 * 128)):
-        seen = min(looks_in(budget.steps), budget.steps) * engine.looks_at(budget)
+        seen = min(20 * often(budget.steps), budget.steps) * engine.looks_at(budget)
         assert seen / budget.images == pytest.approx(20 / 128, rel=0.2)
 
 

@@ -11,9 +11,9 @@ from lvmbench.api import Budget
 from lvmbench.bodies import WORTH, Precision, fastest
 from lvmbench.catalog import Catalog
 from lvmbench.data import Split
-from lvmbench.descent import LOOKS, looks_in
+from lvmbench.descent import often
 from lvmbench.feed import on
-from lvmbench.training import LOOK_COST, build, fit, fit_together
+from lvmbench.training import LOOK_COST, LOOKS, build, fit, fit_together
 from peers.window import Timing, Window
 from peers.workloads import Workload, pictures, split_of
 
@@ -101,7 +101,7 @@ def budget_of(workload: Workload, images: int) -> Budget:
 
 def looks_at(budget: Budget) -> int:
     """Return how many validation pictures make the looks of a short run cost the share that they have in a long one."""
-    return max(1, round(budget.images / LOOK_COST * LOOKS / min(looks_in(budget.steps), budget.steps)))
+    return max(1, round(budget.images / LOOK_COST * LOOKS / min(LOOKS * often(budget.steps), budget.steps)))
 
 
 def splits(workload: Workload, looked_at: int, device: str) -> tuple[Split, Split]:

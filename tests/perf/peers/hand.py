@@ -15,13 +15,13 @@ from torch.optim import Adam
 from lvmbench.api import Budget
 from lvmbench.bodies import computing_in
 from lvmbench.data import Schema, Split
-from lvmbench.descent import decay, looks_in
+from lvmbench.descent import decay, often
 from lvmbench.pixels import observe
 from peers.engine import budget_of, looks_at, made, precision, splits
 from peers.window import Timing, Window
 from peers.workloads import Workload
 
-WARM_UP = 0.03
+LOOKS, WARM_UP = 20, 0.03
 
 
 def train(
@@ -31,7 +31,7 @@ def train(
     steps, batch = budget.steps, budget.batch
     model.start(data)
     optimiser = Adam(model.parameters(), lr=budget.learning_rate, fused=True)
-    many, fall = looks_in(steps), decay(steps)
+    many, fall = LOOKS * often(steps), decay(steps)
     looks = {-(-steps * i // many) for i in range(1, many + 1)}
     rows = torch.empty(0, dtype=torch.int64)
     losses: list[Tensor] = []
