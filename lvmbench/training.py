@@ -20,7 +20,7 @@ from torch import nn
 from lvmbench.api import Budget
 from lvmbench.bodies import Precision, computing_in
 from lvmbench.checkpoints import Checkpoints
-from lvmbench.cohorts import Unrecordable, cohorts, way_of
+from lvmbench.cohorts import cohorts, way_of
 from lvmbench.convergence import has_converged
 from lvmbench.data import Schema, Split
 from lvmbench.descent import denormals_flushed, often
@@ -29,6 +29,7 @@ from lvmbench.feed import feed, on
 from lvmbench.members import Ground, Member
 from lvmbench.protocols import FitsItself
 from lvmbench.randomness import noise, stream
+from lvmbench.trials import Unrecordable
 from lvmbench.ways import Way
 
 LOOKS = 20  # at the validation data, in a run that is not long
