@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from lvmbench.branches import Branch, Single, Stacked
 from lvmbench.graphs import Graphed
 from lvmbench.members import Member
-from lvmbench.trials import Trial, Unrecordable, told_of
+from lvmbench.replays import Replayed
+from lvmbench.trials import EXACTLY, Trial, Unrecordable, told_of
 from lvmbench.ways import Alone, Way
 
 STACKED = 64  # members in a stack: more gain nothing, since their weights fill the bandwidth of a GPU by then
+SHORT = 32  # steps on a processor, below which what is saved by replaying is less than the trial of it costs
 BESIDE = 16  # members side by side: so many of a small convolutional net fill a GPU
 
 
@@ -48,12 +51,43 @@ def way_of(group: Sequence[Member]) -> Way:
     """Return how a group takes its steps: the fastest way that comes to the numbers of each member alone.
 
     Raises:
-        Unrecordable: if there is none but one by one, and they are not yet told to take it.
+        Unrecordable: if a GPU can record none, and they are not yet told to go step by step.
     """
     first = group[0]
-    if first.ground.device.type != "cuda" or first.by_hand:
+    if first.ground.device.type == "cuda" and not first.by_hand:
+        return recorded_way(group)
+    if first.by_hand or first.budget.steps < SHORT:
         return Alone(first)
-    return recorded_way(group)
+    try:
+        return replayed_way(first)
+    except Unrecordable as error:
+        first.step_by_step(error)
+        return Alone(first)
+
+
+def replayed_way(member: Member) -> Replayed:
+    """Return the way of one member on a processor whose steps are run again as they were taken down.
+
+    Raises:
+        Unrecordable: if they do not come to its own numbers.
+    """
+    trial = Trial([member])
+    try:
+        with member.streams.used():
+            way = Replayed(member)
+        trial.restore()
+
+        def take(*given: Any) -> None:
+            with member.streams.used():
+                way.take(*given)
+
+        trial.hold(take, EXACTLY)
+    except Exception as error:
+        raise told_of(error) from error
+    finally:
+        trial.restore()
+    member.way = "replayed"
+    return way
 
 
 def recorded_way(group: Sequence[Member]) -> Graphed:

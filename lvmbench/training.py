@@ -205,7 +205,7 @@ def _all_down(members: Sequence[Member], on_progress: Progress) -> None:
             _down(group, partial(_heard, on_progress, done, total))
         except Unrecordable as error:
             for member in group:
-                member.by_hand, member.way = True, f"step by step: {error}"
+                member.step_by_step(error)
             waiting = _apart(group, 1) + waiting
             continue
         except (MemoryError, torch.OutOfMemoryError) as error:

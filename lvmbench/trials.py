@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lvmbench.branches import Single
 from lvmbench.checkpoints import plain, set_plain
@@ -15,6 +16,7 @@ from lvmbench.members import Member, progress_at
 
 LATE = 0.9  # the progress of the second of two steps that are held against those taken one by one
 AGREES = 0.02  # of a gradient: products in another order, and in tfloat32, differ by less
+EXACTLY = 1e-5  # the same kernels on the same numbers, but for a progress that is rounded
 LEAST = 1e-4  # of all gradients: less of one tensor is rounding
 
 
@@ -57,8 +59,8 @@ class Trial:
         for standing in self.begin:
             standing.restore()
 
-    def hold(self, take: Callable[[Tensor, Tensor, float, float], object]) -> None:
-        """Hold another way to these steps; afterwards the members stand where they stood.
+    def hold(self, take: Callable[[Tensor, Tensor, float, float], object], agrees: float = AGREES) -> None:
+        """Hold another way to these steps, within a share of each gradient, and let the members stand as before.
 
         ``take`` lets all members take one: of pictures, labels, progress and share of the learning rate.
 
@@ -68,7 +70,7 @@ class Trial:
         for (images, labels), shares in zip(self._seen(), self.shares, strict=True):
             take(images, labels, *shares)
         for standing, expected in zip(self.begin, self.slopes, strict=True):
-            _agree(_slopes(standing.member), expected)
+            _agree(_slopes(standing.member), expected, agrees)
         self.restore()
 
     def _seen(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -79,9 +81,8 @@ class Trial:
         branch = Single(standing.member)
         for (images, labels), shares in zip(self._seen(), self.shares, strict=True):
             branch.step(images[None], labels[None], *shares)
-        now = plain(standing.member.model)
-        if changed := sorted(name for name in now if now[name] != standing.plain.get(name)):
-            raise Unrecordable(f"it changes {changed[0]} in a step")
+        if changed := standing.changed():
+            raise Unrecordable(changed)
         return _slopes(standing.member)
 
 
@@ -92,7 +93,21 @@ class _Standing:
         self.member = member
         self.weights = {name: t.clone() for name, t in member.model.state_dict().items()}
         self.moments = {name: t.clone() for name, t in member.descent.state().items()}
+        self.buffers = dict(member.model.named_buffers())
         self.plain, self.random = plain(member.model), member.streams.state()
+        self.lists = [(name, own, len(own)) for name, own in _lists(member.model)]
+
+    def changed(self) -> str:
+        """Return what its steps have changed that no recording would repeat, if there is anything."""
+        model = self.member.model
+        now = plain(model)
+        replaced = [name for name, t in model.named_buffers() if t is not self.buffers[name]]
+        found = [
+            *(f"it changes {name} in a step" for name in sorted(now) if now[name] != self.plain.get(name)),
+            *(f"it replaces {name} in a step, where it could be changed in place" for name in replaced),
+            *(f"it adds to {name} in a step" for name, own, rows in self.lists if len(own) > rows),
+        ]
+        return next(iter(found), "")
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -101,7 +116,17 @@ class _Standing:
             tensor.copy_(self.weights[name])
         self.member.descent.restore(self.moments)
         set_plain(self.member.model, self.plain)
+        for _, own, rows in self.lists:
+            del own[rows:]
         self.member.streams.restore(self.random)
+
+
+def _lists(model: nn.Module) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the lists that a model and its parts hold as attributes."""
+    for prefix, part in model.named_modules():
+        for attribute, value in vars(part).items():
+            if type(value) is list:
+                yield f"{prefix}.{attribute}", value
 
 
 def _slopes(member: Member) -> dict[str, Tensor]:
@@ -110,8 +135,8 @@ def _slopes(member: Member) -> dict[str, Tensor]:
     return {name: t.clone() for name, t in state.items() if name.endswith(("/exp_avg", "/step"))}
 
 
-def _agree(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Hold slopes against those expected.
+def _agree(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], agrees: float) -> None:
+    """Hold slopes against those expected, within a share of each.
 
     Raises:
         Unrecordable: if they differ by more than rounding.
@@ -119,7 +144,7 @@ def _agree(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     whole = torch.stack([t.norm() for name, t in expected.items() if name.endswith("/exp_avg")]).norm()
     for name, slope in expected.items():
         if name.endswith("/step") and found[name] != slope:
-            raise Unrecordable(f"recorded, it counts other steps ({name})")
+            raise Unrecordable(f"it counts other steps ({name})")
         # not <=, so that a NaN agrees with nothing
-        if not (found[name] - slope).norm() <= AGREES * slope.norm() + LEAST * whole:
-            raise Unrecordable(f"recorded, it comes to another gradient ({name})")
+        if not (found[name] - slope).norm() <= agrees * slope.norm() + min(agrees, LEAST) * whole:
+            raise Unrecordable(f"it comes to another gradient ({name})")

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lvmbench.descent import Terms, broken, learning_rate, told
+from lvmbench.descent import Share, Terms, broken, learning_rate, told
 from lvmbench.errors import TrainingError
 from lvmbench.members import Member, progress_at
 from lvmbench.protocols import Batch
@@ -73,13 +73,18 @@ class Alone:
 
     def step(self, images: Tensor, labels: Tensor) -> None:
         """Take one step: uint8 [B, C, H, W], [B, A]."""
-        member = self.member
-        steps = member.budget.steps
-        progress = progress_at(member.step + 1, steps)
-        self._keep(member.descent.step(Batch(images, labels), progress, learning_rate(progress, steps)))
-        if hasattr(member.model, "after_step"):
-            member.model.after_step()
-        member.step += 1
+        steps = self.member.budget.steps
+        progress = progress_at(self.member.step + 1, steps)
+        self._keep(self.take(images, labels, progress, learning_rate(progress, steps)))
+        self.member.step += 1
+
+    def take(self, images: Tensor, labels: Tensor, progress: Share, rate: Share) -> Terms:
+        """Take one step that nobody counts, and return its terms: uint8 [B, C, H, W], [B, A] -> [] each."""
+        model = self.member.model
+        terms = self.member.descent.step(Batch(images, labels), progress, rate)
+        if hasattr(model, "after_step"):
+            model.after_step()
+        return terms
 
     def _keep(self, terms: Terms) -> None:
         self.terms_of.append(tuple(terms))

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
-from torch.nn.functional import one_hot
 
 
 class FlatOneHot(Distribution):
@@ -59,7 +58,8 @@ class FlatOneHot(Distribution):
 
     @staticmethod
     def _hard(scores: Tensor) -> Tensor:
-        return one_hot(scores.argmax(-1), scores.shape[-1]).to(scores.dtype)
+        # not one_hot, which reads numbers from a tensor to check them: steps that do cannot be replayed
+        return torch.zeros_like(scores).scatter(-1, scores.argmax(-1, keepdim=True), 1.0)
 
 
 @register_kl(FlatOneHot, FlatOneHot)  # type: ignore[untyped-decorator]

@@ -97,7 +97,8 @@ class VQVAE(lvmbench.Autoencoder):
     def after_step(self) -> None:
         """Move each entry to the running mean of the vectors that chose it; one that none chooses begins anew."""
         vectors, places = self._seen
-        chosen = one_hot(places, self.codes).to(vectors) * (self.codes / len(places))
+        share = self.codes / len(places)
+        chosen = vectors.new_zeros(len(places), self.codes).scatter_(1, places[:, None], share)
         # N <- decay N + (1 - decay) n, m <- decay m + (1 - decay) sum z, e = m / N
         self.counts.lerp_(chosen.sum(0), 1 - self.decay)
         self.sums.lerp_(chosen.T @ vectors, 1 - self.decay)

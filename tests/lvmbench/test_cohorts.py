@@ -12,7 +12,7 @@ from torch import nn
 from lvmbench import VAE, Budget, ParameterGroup, Schema, Split, build, fit
 from lvmbench.adam import Adam
 from lvmbench.checkpoints import Checkpoints
-from lvmbench.cohorts import BESIDE, STACKED, cohorts, recorded_way
+from lvmbench.cohorts import BESIDE, SHORT, STACKED, cohorts, recorded_way
 from lvmbench.errors import TrainingError
 from lvmbench.graphs import Graphed
 from lvmbench.training import fit_together
@@ -103,7 +103,7 @@ class Stateful(VAE):
 
 @pytest.mark.parametrize(
     ("habit", "told"),
-    [("counts", "it changes .count in a step"), ("draws", "recorded, it comes to another gradient")],
+    [("counts", "it changes .count in a step"), ("draws", "it comes to another gradient")],
 )
 def test_what_cannot_be_repeated_is_trained_step_by_step_and_says_so(together, habit, told):
     models = [build(Stateful, SCHEMA, {**OPTIONS, "habit": habit}, seed) for seed in (0, 1)]
@@ -454,3 +454,74 @@ def test_a_cohort_on_a_gpu_is_as_large_as_pays_and_on_a_processor_one():
 @pytest.mark.parametrize("other", [{"step": 3}, {"images": 128}, {"milestones": {4: []}}])
 def test_what_stands_elsewhere_or_has_other_steps_is_another_cohort(other):
     assert len(cohorts([member("mlp"), member("mlp"), member("mlp", **other)])) == 2
+
+
+LONGER = replace(BUDGET, images=BUDGET.batch * SHORT)
+
+
+def test_a_processor_replays_the_steps_of_a_run_that_is_not_short():
+    ways = [alone(build(VAE, SCHEMA, OPTIONS, 0), 0, budget)[1].way for budget in (BUDGET, LONGER)]
+    assert ways == ["", "replayed"]
+
+
+class Habitual(VAE):
+    """Replaces a buffer, adds to a list, asks for a number, or keeps a tensor, as it is told."""
+
+    def __init__(self, schema, *, habit="", **options):
+        super().__init__(schema, **options)
+        self.habit = habit
+        self.register_buffer("seen", torch.zeros(()))
+        self.told = []
+
+    def loss(self, x):
+        if self.habit == "replaces" and self.training:
+            self.seen = self.seen + x.mean()
+        if self.habit == "adds" and self.training:
+            self.told.append(x.mean())
+        if self.habit == "reads" and x.mean() > 2:
+            return {"never": x.mean()}
+        if self.habit == "keeps" and self.training:
+            self.kept = getattr(self, "kept", 0) * 0.5 + x.mean(0).detach()
+            return {**super().loss(x), "more": 1e-3 * super().loss(x + self.kept)["rate"]}
+        return super().loss(x)
+
+
+@pytest.mark.parametrize(
+    ("model", "habit", "told"),
+    [
+        (Habitual, "replaces", "it replaces seen in a step"),
+        (Habitual, "adds", "it adds to .told in a step"),
+        (Habitual, "reads", "it reads a number from a tensor"),
+        (Stateful, "counts", "it changes .count in a step"),
+        (Habitual, "keeps", "it comes to another gradient"),
+        (Stateful, "draws", "it comes to another gradient"),
+    ],
+)
+def test_what_cannot_be_replayed_is_trained_step_by_step(model, habit, told, monkeypatch):
+    options = {**OPTIONS, "habit": habit}
+    one, history = alone(build(model, SCHEMA, options, 0), 0, LONGER)
+    assert history.way.startswith(f"step by step: {told}")
+    monkeypatch.setattr("lvmbench.training.way_of", lambda group: Alone(group[0]))
+    other, expected = alone(build(model, SCHEMA, options, 0), 0, LONGER)
+    if habit == "adds":
+        assert len(one.told) == SHORT  # none of a trial
+    if habit not in ("keeps", "draws"):  # what no engine knows of it cannot put back
+        assert history.curve == expected.curve
+        torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=0, atol=0)
+
+
+def test_a_loss_that_breaks_while_steps_are_replayed_is_told_with_its_step():
+    class Breaks(VAE):
+        def __init__(self, schema, **options):
+            super().__init__(schema, **options)
+            self.register_buffer("count", torch.zeros(()))
+
+        def loss(self, x):
+            if self.training:
+                self.count.add_(1)
+            return {
+                name: torch.where(self.count == 20, math.nan, term) for name, term in super().loss(x).items()
+            }
+
+    with pytest.raises(TrainingError, match="not finite at step 20 of 32"):
+        alone(build(Breaks, SCHEMA, OPTIONS, 0), 0, LONGER)

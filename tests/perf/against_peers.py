@@ -38,10 +38,10 @@ pictures, which makes it faster, one seed after another, on one thread or all, w
 lvmbench with its engine, one process of one thread a core, seeds dealt to them, looks at validation pictures
 included. lvmbench and the hand-written loop run under the settings of malloc that lvmbench gives its workers
 (`KEEP_PAGES` in `lvmbench/pool.py`: freed pages are kept), pythae under those of its user. Timed is from the end of
-the first step to the end of the last: processes, imports and building are nobody's time. The rate of several
-processes is the images of all over the seconds of the slowest. A figure is the median of the rounds, with the
-least and the most; the order of the sides is reversed every second round. pythae's rate for eight seeds is
-that for one."""
+the first step, of lvmbench the first hundredth of a run, to the end of the last: processes, imports, building, and
+the taking down of a step that is replayed afterwards are nobody's time. The rate of several processes is the images
+of all over the seconds of the slowest. A figure is the median of the rounds, with the least and the most; the order
+of the sides is reversed every second round. pythae's rate for eight seeds is that for one."""
 LIMITS = """Arithmetic: the step's floating-point operations at the peak of a matrix product. Bytes: what operators
 other than products read and write (what is changed in place: both), at the speed of a copy, as if no cache held
 any. Dispatch: the number of operators times the time of a small one. The three overlap, and each is an estimate."""

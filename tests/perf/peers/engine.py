@@ -13,7 +13,7 @@ from lvmbench.catalog import Catalog
 from lvmbench.data import Split
 from lvmbench.descent import often
 from lvmbench.feed import on
-from lvmbench.training import LOOK_COST, LOOKS, build, fit, fit_together
+from lvmbench.training import LOOK_COST, LOOKS, build, fit_together
 from peers.window import Timing, Window
 from peers.workloads import Workload, pictures, split_of
 
@@ -33,31 +33,14 @@ def run(workload: Workload, images: int, seeds: list[int], device: str) -> Timin
     """Train these seeds on so many images each, and return what it took."""
     budget = budget_of(workload, images)
     data, val = splits(workload, looks_at(budget), device)
-    if device != "cpu":
-        return _together(workload, budget, data, val, seeds, device)
-    total = Timing()
-    for seed in seeds:
-        model, window = made(workload, seed), Window(device)
-        _tells_of_its_first_step(model, window)
-        fit(
-            model,
-            data,
-            val,
-            budget,
-            workload.schema,
-            seed=seed,
-            device=device,
-            on_progress=lambda step, steps, window=window: window.step(step),
-            precision=precision(device),
-        )
-        total += window.timing(workload.batch)
-    return total
+    together = [seeds] if device != "cpu" else [[seed] for seed in seeds]
+    return sum((_timed(workload, budget, data, val, some, device) for some in together), Timing())
 
 
-def _together(
+def _timed(
     workload: Workload, budget: Budget, data: Split, val: Split, seeds: list[int], device: str
 ) -> Timing:
-    """Train these seeds as one cohort, timed from the end of its first stretch: by then its steps are recorded."""
+    """Train these seeds at the same time, timed from the first word of progress: by then steps are recorded."""
     window = Window(device)
     told = fit_together(
         [made(workload, seed) for seed in seeds],
@@ -74,19 +57,6 @@ def _together(
         if isinstance(found, Exception):
             raise found
     return window.timing(workload.batch * len(seeds))
-
-
-def _tells_of_its_first_step(model: Any, window: Window) -> None:
-    """Let a window hear of a model's first step: the engine itself tells of every hundredth part of a run."""
-    own = getattr(model, "after_step", None)
-
-    def after_step() -> None:
-        if own:
-            own()
-        if not window.steps:
-            window.step(1)
-
-    model.after_step = after_step
 
 
 def made(workload: Workload, seed: int) -> torch.nn.Module:
