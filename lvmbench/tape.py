@@ -80,9 +80,7 @@ class Tape(TorchDispatchMode):
         if READS.intersection(operator.tags) and not _by_number(operator, args):
             raise Unrepeatable(f"it reads a number from a tensor ({operator})")
         given = dict(kwargs or {})
-        if (
-            operator is aten.lift_fresh.default
-        ):  # a number of Python as a tensor, which may be changed in place
+        if operator is aten.lift_fresh.default:  # a tensor of a Python number: it may be changed in place
             operator = aten.clone.default
         function, result = _called(operator, args, given)
         self.calls.append(Call(operator, function, args, given, result))
@@ -141,9 +139,8 @@ class _Writer:
     def __init__(self, calls: Sequence[Call]) -> None:
         self.calls = calls
         self.constants: dict[str, Any] = {}
-        self.variables: dict[
-            int, str
-        ] = {}  # the names of tensors that are made anew, by the identity of the first
+        # the names of tensors that are made each time, by the identity of the first that were
+        self.variables: dict[int, str] = {}
 
     def function(self, outputs: Any) -> Callable[[], Any]:
         """Return the function, of no arguments."""
@@ -151,7 +148,7 @@ class _Writer:
         lines.append((f"return {self.value(outputs)}", ()))
         last = {name: i for i, (_, read) in enumerate(lines) for name in read}
         for name in self.names(outputs):
-            del last[name]
+            last.pop(name, None)
         source = ["def replay():"]
         for i, (text, read) in enumerate(lines):
             done = [name for name in dict.fromkeys(read) if last.get(name) == i]
