@@ -11,6 +11,7 @@ import torch
 from tabulate import tabulate
 
 from lvmbench.catalog import Catalog
+from lvmbench.cohorts import SHORT, is_dense
 from lvmbench.data import Schema, Split
 from lvmbench.environment import cores
 from lvmbench.errors import LvmbenchError, NotApplicable
@@ -25,6 +26,7 @@ from lvmbench.spec import Spec
 from lvmbench.training import build, fit
 
 TRIAL_STEPS = (2, 10)
+REPLAYED_STEPS = (SHORT, SHORT + 16)  # of nets whose steps are a good deal faster where they are replayed
 TRIAL_ROWS, TRIAL_TRAIN = 16, 512
 
 
@@ -73,9 +75,10 @@ def _trial(cell: Cell, catalog: Catalog, device: str) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if device == "cpu" else threads)
     try:
-        few, many = (_fit_seconds(kind, cell, schema, device, steps) for steps in TRIAL_STEPS)
-        steps = TRIAL_STEPS[1] - TRIAL_STEPS[0]
-        return max(0.0, many - few) / steps * cell.budget.steps + _bound_seconds(kind, cell, schema, device)
+        dense = is_dense(build(kind, schema, cell.model_options, cell.seed))
+        begin, end = REPLAYED_STEPS if dense and cell.budget.steps >= SHORT else TRIAL_STEPS
+        few, many = (_fit_seconds(kind, cell, schema, device, steps) for steps in (begin, end))
+        return max(0.0, many - few) / (end - begin) * cell.budget.steps + _bound_seconds(kind, cell, schema, device)
     except (NotApplicable, LvmbenchError):  # its cell will tell
         return 0.0
     finally:

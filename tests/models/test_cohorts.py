@@ -112,8 +112,10 @@ REPLAYED = (EACH_ALONE[0], lambda group: Alone(group[0]) if group[0].by_hand els
 @pytest.mark.parametrize("net", ["mlp", "conv"])
 @pytest.mark.parametrize("name", LEARNERS)
 def test_what_is_replayed_comes_to_the_last_bit_of_step_by_step(name, net, schema, monkeypatch):
-    if net == "conv" and name in NO_NET:
+    if net == "conv" and (name in NO_NET or name not in AFTER_STEP | {"vae"}):
         pytest.skip("tried with the other net")
+    if schema.pixels == "gaussian" and name not in AFTER_STEP:
+        pytest.skip("tried with the other pixels")
     (alone,), (curve,) = trained(name, schema, net, "cpu", EACH_ALONE, monkeypatch, seeds=(0,))
     (again,), (told,) = trained(name, schema, net, "cpu", REPLAYED, monkeypatch, seeds=(0,))
     assert told.way == "replayed"
