@@ -11,7 +11,7 @@ from lvmbench.branches import Branch, Single, Stacked
 from lvmbench.graphs import Graphed
 from lvmbench.members import Member
 from lvmbench.replays import Replayed
-from lvmbench.trials import EXACTLY, Trial, Unrecordable, told_of
+from lvmbench.trials import Trial, Unrecordable, told_of
 from lvmbench.ways import Alone, Way
 
 STACKED = 64  # members in a stack: more gain nothing, since their weights fill the bandwidth of a GPU by then
@@ -54,13 +54,13 @@ def way_of(group: Sequence[Member]) -> Way:
         Unrecordable: if a GPU can record none, and they are not yet told to go step by step.
     """
     first = group[0]
-    if first.ground.device.type == "cuda" and not first.by_hand:
-        return recorded_way(group)
-    if first.by_hand or first.budget.steps < SHORT:
+    if first.ground.device.type == "cuda":
+        return Alone(first) if first.by_hand else recorded_way(group)
+    if first.budget.steps < SHORT:
         return Alone(first)
     try:
         return replayed_way(first)
-    except Unrecordable as error:
+    except Unrecordable as error:  # anew after each milestone, so that what was resumed goes the same way
         first.step_by_step(error)
         return Alone(first)
 
@@ -71,7 +71,7 @@ def replayed_way(member: Member) -> Replayed:
     Raises:
         Unrecordable: if they do not come to its own numbers.
     """
-    trial = Trial([member])
+    trial = Trial([member], exact=True)
     try:
         with member.streams.used():
             way = Replayed(member)
@@ -81,9 +81,9 @@ def replayed_way(member: Member) -> Replayed:
             with member.streams.used():
                 way.take(*given)
 
-        trial.hold(take, EXACTLY)
+        trial.hold(take)
     except Exception as error:
-        raise told_of(error) from error
+        raise Unrecordable((str(error).splitlines() or [type(error).__name__])[0]) from error
     finally:
         trial.restore()
     member.way = "replayed"

@@ -63,7 +63,7 @@ class Member:
         self.order = Order(len(feed.whole), generator, feed.device)
         self.order.skip(self.step * self.budget.batch)
 
-    def step_by_step(self, reason: Exception) -> None:
+    def step_by_step(self, reason: object) -> None:
         """Take the steps one by one from now on, for a reason."""
         self.by_hand, self.way = True, f"step by step: {reason}"
 

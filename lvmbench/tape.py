@@ -8,18 +8,26 @@ order, on the same weights, with the next random numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import BuiltinFunctionType, MethodDescriptorType
 from typing import Any
 
 import torch
 from torch import Tag, Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lvmbench.errors import LvmbenchError
 
 aten = torch.ops.aten
-READS = {Tag.data_dependent_output, Tag.dynamic_output_shape}
+REFUSED = {
+    Tag.data_dependent_output: "it reads a number from a tensor",
+    Tag.dynamic_output_shape: "it makes a tensor whose shape hangs on numbers",
+    Tag.inplace_view: "it changes the shape of a tensor in place",
+}
+READ = {Tensor.numpy, Tensor.__array__, Tensor.tolist}
+READ_IN_LISTS = {torch.tensor, torch.as_tensor, Tensor.new_tensor}
 SAME = {aten.detach.default, aten.alias.default}
 
 
@@ -58,12 +66,31 @@ class Call:
         return tensors([*self.args, *self.kwargs.values()])
 
 
-class Tape(TorchDispatchMode):
-    """Takes down the operators inside a with-block.
+@contextmanager
+def taken_down() -> Iterator[Tape]:
+    """Take down the operators inside a with-block.
 
     Raises:
         Unrepeatable: inside, if a number is read from a tensor, or a shape hangs on one.
     """
+    with _Asked(), Tape() as tape:
+        yield tape
+
+
+class _Asked(TorchFunctionMode):
+    """Refuses what reads numbers from a tensor without an operator."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        lists = any(isinstance(arg, list | tuple) and [*tensors(arg)] for arg in args)
+        if function in READ or (function in READ_IN_LISTS and lists):
+            raise Unrepeatable(f"it reads a number from a tensor ({function.__name__})")
+        return function(*args, **(kwargs or {}))
+
+
+class Tape(TorchDispatchMode):
+    """The operators of a computation."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -77,14 +104,21 @@ class Tape(TorchDispatchMode):
     def __torch_dispatch__(
         self, operator: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if READS.intersection(operator.tags) and not _by_number(operator, args):
-            raise Unrepeatable(f"it reads a number from a tensor ({operator})")
+        for tag in REFUSED.keys() & operator.tags:
+            if not _by_number(operator, args):
+                raise Unrepeatable(f"{REFUSED[tag]} ({operator})")
         given = dict(kwargs or {})
         if operator is aten.lift_fresh.default:  # a tensor of a Python number: it may be changed in place
             operator = aten.clone.default
         function, result = _called(operator, args, given)
+        if not operator._schema.returns:
+            result = None
         self.calls.append(Call(operator, function, args, given, result))
         return result
+
+    def reads(self, tensor: Tensor) -> bool:
+        """Return whether an operator was given a tensor."""
+        return any(t is tensor for call in self.calls for t in call.read)
 
     def replay(self, outputs: Any) -> Callable[[], Any]:
         """Return what runs the operators again and returns outputs of the same shape anew.

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lvmbench.branches import Single
-from lvmbench.checkpoints import plain, set_plain
-from lvmbench.descent import learning_rate
 from lvmbench.errors import LvmbenchError
 from lvmbench.members import Member, progress_at
+from lvmbench.standing import Standing
 
 LATE = 0.9  # the progress of the second of two steps that are held against those taken one by one
 AGREES = 0.02  # of a gradient: products in another order, and in tfloat32, differ by less
-EXACTLY = 1e-5  # the same kernels on the same numbers, but for a progress that is rounded
+EXACTLY = 1e-6  # the same kernels on the same numbers, but for schedules that tensors compute
 LEAST = 1e-4  # of all gradients: less of one tensor is rounding
 
 
@@ -34,21 +32,24 @@ def told_of(error: Exception) -> Exception:
 class Trial:
     """The first steps of some members, each alone: what every other way must come to.
 
+    ``exact`` holds it to all that the steps leave, but for rounding; else to the gradients, as other kernels give them.
+
     Raises:
         Unrecordable: if a member cannot take them, or changes numbers of its own, which no recording would repeat.
     """
 
-    def __init__(self, members: Sequence[Member]) -> None:
-        self.begin = [_Standing(member) for member in members]
+    def __init__(self, members: Sequence[Member], *, exact: bool = False) -> None:
+        self.exact = exact
+        self.begin = [Standing(member) for member in members]
         first = members[0]
         self.batch, feed = first.budget.batch, first.ground.feed
         rows = torch.arange(2 * self.batch, device=feed.device) % len(feed.whole)
         self.images, self.labels = next(feed.batches(iter([rows])))
         now = progress_at(first.step + 1, first.budget.steps)
-        # the last step tells of terms that grow with the progress
-        self.shares = [(share, learning_rate(now, first.budget.steps)) for share in (now, max(now, LATE))]
+        # the last step tells of terms that grow with the progress, and at the whole rate of what follows the weights
+        self.shares = [(share, 1.0) for share in (now, max(now, LATE))]
         try:
-            self.slopes = [self._alone(standing) for standing in self.begin]
+            self.told = [self._alone(standing) for standing in self.begin]
         except Exception as error:  # of one member: step by step it takes no other along
             raise told_of(error) from error
         finally:
@@ -59,8 +60,8 @@ class Trial:
         for standing in self.begin:
             standing.restore()
 
-    def hold(self, take: Callable[[Tensor, Tensor, float, float], object], agrees: float = AGREES) -> None:
-        """Hold another way to these steps, within a share of each gradient, and let the members stand as before.
+    def hold(self, take: Callable[[Tensor, Tensor, float, float], object]) -> None:
+        """Hold another way to these steps, and let the members stand as before.
 
         ``take`` lets all members take one: of pictures, labels, progress and share of the learning rate.
 
@@ -69,74 +70,33 @@ class Trial:
         """
         for (images, labels), shares in zip(self._seen(), self.shares, strict=True):
             take(images, labels, *shares)
-        for standing, expected in zip(self.begin, self.slopes, strict=True):
-            _agree(_slopes(standing.member), expected, agrees)
+        for standing, expected in zip(self.begin, self.told, strict=True):
+            (_agree_exactly if self.exact else _agree)(self._told(standing.member), expected)
         self.restore()
 
     def _seen(self) -> Iterator[tuple[Tensor, Tensor]]:
         return zip(self.images.split(self.batch), self.labels.split(self.batch), strict=True)
 
-    def _alone(self, standing: _Standing) -> dict[str, Tensor]:
-        """Return the slopes of a member after its first steps."""
+    def _alone(self, standing: Standing) -> dict[str, Tensor]:
+        """Return what the first steps of a member leave."""
         branch = Single(standing.member)
         for (images, labels), shares in zip(self._seen(), self.shares, strict=True):
+            standing.halfway()
             branch.step(images[None], labels[None], *shares)
         if changed := standing.changed():
             raise Unrecordable(changed)
-        return _slopes(standing.member)
+        return self._told(standing.member)
+
+    def _told(self, member: Member) -> dict[str, Tensor]:
+        """Return the running means of a member's gradients and the number of its steps, or all that is exact."""
+        state = member.descent.state()
+        if self.exact:
+            return {name: t.clone() for name, t in [*state.items(), *member.model.state_dict().items()]}
+        return {name: t.clone() for name, t in state.items() if name.endswith(("/exp_avg", "/step"))}
 
 
-class _Standing:
-    """Where a member stands: its tensors, moments, numbers and random numbers."""
-
-    def __init__(self, member: Member) -> None:
-        self.member = member
-        self.weights = {name: t.clone() for name, t in member.model.state_dict().items()}
-        self.moments = {name: t.clone() for name, t in member.descent.state().items()}
-        self.buffers = dict(member.model.named_buffers())
-        self.plain, self.random = plain(member.model), member.streams.state()
-        self.lists = [(name, own, len(own)) for name, own in _lists(member.model)]
-
-    def changed(self) -> str:
-        """Return what its steps have changed that no recording would repeat, if there is anything."""
-        model = self.member.model
-        now = plain(model)
-        replaced = [name for name, t in model.named_buffers() if t is not self.buffers[name]]
-        found = [
-            *(f"it changes {name} in a step" for name in sorted(now) if now[name] != self.plain.get(name)),
-            *(f"it replaces {name} in a step, where it could be changed in place" for name in replaced),
-            *(f"it adds to {name} in a step" for name, own, rows in self.lists if len(own) > rows),
-        ]
-        return next(iter(found), "")
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Let it stand there again."""
-        for name, tensor in self.member.model.state_dict().items():
-            tensor.copy_(self.weights[name])
-        self.member.descent.restore(self.moments)
-        set_plain(self.member.model, self.plain)
-        for _, own, rows in self.lists:
-            del own[rows:]
-        self.member.streams.restore(self.random)
-
-
-def _lists(model: nn.Module) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the lists that a model and its parts hold as attributes."""
-    for prefix, part in model.named_modules():
-        for attribute, value in vars(part).items():
-            if type(value) is list:
-                yield f"{prefix}.{attribute}", value
-
-
-def _slopes(member: Member) -> dict[str, Tensor]:
-    """Return the running means of a member's gradients, and the number of its steps, by parameter."""
-    state = member.descent.state()
-    return {name: t.clone() for name, t in state.items() if name.endswith(("/exp_avg", "/step"))}
-
-
-def _agree(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], agrees: float) -> None:
-    """Hold slopes against those expected, within a share of each.
+def _agree(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Hold slopes against those expected.
 
     Raises:
         Unrecordable: if they differ by more than rounding.
@@ -146,5 +106,17 @@ def _agree(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], agrees: 
         if name.endswith("/step") and found[name] != slope:
             raise Unrecordable(f"it counts other steps ({name})")
         # not <=, so that a NaN agrees with nothing
-        if not (found[name] - slope).norm() <= agrees * slope.norm() + min(agrees, LEAST) * whole:
+        if not (found[name] - slope).norm() <= AGREES * slope.norm() + LEAST * whole:
             raise Unrecordable(f"it comes to another gradient ({name})")
+
+
+def _agree_exactly(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Hold tensors against those expected.
+
+    Raises:
+        Unrecordable: if they differ by more than what a schedule does in another order.
+    """
+    for name, tensor in expected.items():
+        apart = (found[name].double() - tensor.double()).norm()
+        if not torch.equal(found[name], tensor) and not apart <= EXACTLY * tensor.double().norm():
+            raise Unrecordable(f"it leaves another {name}")

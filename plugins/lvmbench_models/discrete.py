@@ -58,7 +58,7 @@ class Discrete(lvmbench.VAE):
 
     def temperature_at(self, progress: float) -> Tensor:
         """Return the temperature at a share of the steps: []."""
-        cooled = torch.as_tensor(progress / COOLING).clamp(max=1)
+        cooled = torch.as_tensor(progress / COOLING, dtype=torch.float32).clamp(max=1)
         return self.temperature * (self.coldest / self.temperature) ** cooled
 
     def loss(self, x: Tensor, progress: float = 1.0) -> Loss:

@@ -1,17 +1,19 @@
 """A tape runs again what ran: the same operators, on what the tensors hold by then, with the next random numbers."""
 
 import dis
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
 
-from lvmbench.tape import Tape, Unrepeatable
+from lvmbench.tape import Unrepeatable, taken_down
 
 
 def replayed(work):
     """Return what runs a computation again, after it was taken down."""
-    with Tape() as tape:
+    with taken_down() as tape:
         told = work()
     return tape.replay(told)
 
@@ -142,10 +144,15 @@ def test_nothing_and_several_of_one_call_are_returned_as_they_were():
         (lambda x: x if x.sum() > 0 else -x, "local_scalar"),
         (lambda x: x[x > 0], "index"),
         (lambda x: x.masked_select(x > 0), "masked_select"),
+        (lambda x: x * float(x.numpy()[0]), "numpy"),
+        (lambda x: x * x.tolist()[0], "tolist"),
+        (lambda x: torch.tensor([x[0], x[1]]), "tensor"),
+        (lambda x: x.new_tensor([x[0], x[1]]), "tensor"),
+        (lambda x: x[None].clone().squeeze_(0), "squeeze_"),
     ],
 )
 def test_what_hangs_on_the_value_of_a_number_is_refused(work, by):
-    with pytest.raises(Unrepeatable, match=by), Tape():
+    with pytest.raises(Unrepeatable, match=by), taken_down():
         work(torch.ones(3))
 
 
@@ -154,3 +161,21 @@ def test_an_index_of_numbers_is_not():
     again = replayed(lambda: x[places])
     places.copy_(torch.tensor([0, 4]))
     assert again().tolist() == [0, 4]
+
+
+def test_several_tensors_are_changed_in_place_at_once():
+    x = [torch.ones(2), torch.ones(3)]
+    again = replayed(lambda: torch._foreach_mul_(x, 2))
+    again()
+    assert x[0].tolist() == [4, 4]
+
+
+def test_torchs_compiler_stays_unloaded():
+    code = """
+import sys, torch
+from lvmbench.tape import taken_down
+with taken_down():
+    torch.ones(2) + 1
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
