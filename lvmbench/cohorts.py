@@ -62,7 +62,9 @@ def way_of(group: Sequence[Member]) -> Way:
         return replayed_way(first)
     except Unrecordable as error:  # anew after each milestone, so that what was resumed goes the same way
         first.step_by_step(error)
-        return Alone(first)
+    except MemoryError:
+        first.step_by_step("there was no memory to try more")
+    return Alone(first)
 
 
 def replayed_way(member: Member) -> Replayed:
@@ -83,7 +85,7 @@ def replayed_way(member: Member) -> Replayed:
 
         trial.hold(take)
     except Exception as error:
-        raise Unrecordable((str(error).splitlines() or [type(error).__name__])[0]) from error
+        raise told_of(error) from error
     finally:
         trial.restore()
     member.way = "replayed"

@@ -78,9 +78,8 @@ def _trial(cell: Cell, catalog: Catalog, device: str) -> float:
         dense = is_dense(build(kind, schema, cell.model_options, cell.seed))
         begin, end = REPLAYED_STEPS if dense and cell.budget.steps >= SHORT else TRIAL_STEPS
         few, many = (_fit_seconds(kind, cell, schema, device, steps) for steps in (begin, end))
-        return max(0.0, many - few) / (end - begin) * cell.budget.steps + _bound_seconds(
-            kind, cell, schema, device
-        )
+        training = max(0.0, many - few) / (end - begin) * cell.budget.steps
+        return training + _bound_seconds(kind, cell, schema, device)
     except (NotApplicable, LvmbenchError):  # its cell will tell
         return 0.0
     finally:

@@ -22,7 +22,8 @@ class Replayed(Alone):
     """One member, step by step, by operators that were taken down; to take them down takes a step.
 
     It comes to the numbers of ``Alone`` to the last bit, but for what a schedule computes from a progress that is a
-    tensor. Where a number or word of the model changes between steps, at a look say, it goes on without.
+    tensor. Where a number or word of the model, or a tensor that the step reads, is exchanged between steps, at a look
+    say, it goes on without.
 
     Raises:
         Unrepeatable: if the step reads a number from a tensor, or a tensor that it puts another in the place of.
@@ -33,24 +34,32 @@ class Replayed(Alone):
         train, rows, model = member.ground.feed.whole, member.budget.batch, member.model
         self.images, self.labels = (t.new_zeros(rows, *t.shape[1:]) for t in (train.images, train.labels))
         self.progress, self.rate = (torch.zeros((), dtype=torch.float64) for _ in range(2))
-        self.plain, before = plain(model), _held(model)
+        self.plain, held = plain(model), _held(model)
         with taken_down() as tape:
             terms = super().take(self.images, self.labels, self.progress, self.rate)
-        after = _held(model)
-        for name, tensor in before.items():
-            if after.get(name) is not tensor and tape.reads(tensor):
-                raise Unrepeatable(f"it replaces {name}, which it reads")
+        self.reads = {name: tensor for name, tensor in held.items() if tape.reads(tensor)}
+        if replaced := self._replaced():
+            raise Unrepeatable(f"it replaces {replaced[0]}, which it reads")
         self.again: Callable[[], Terms] | None = tape.replay(terms)
 
     def through(self, ends: Sequence[int]) -> Iterator[int]:
         """Take the steps that lie ahead, and yield each of these step numbers when it is done."""
         for end in super().through(ends):
             yield end
-            now = plain(self.member.model)
-            if self.again and now != self.plain:
+            if self.again and (changed := self._changed()):
                 self.again = None
-                (name, *_) = (name for name in {**now, **self.plain} if now.get(name) != self.plain.get(name))
-                self.member.step_by_step(f"{name} changes between steps")
+                self.member.step_by_step(f"{changed[0]} changes between steps")
+
+    def _changed(self) -> list[str]:
+        """Return the names of what is another than when the step was taken down, and is a constant of it."""
+        now = plain(self.member.model)
+        words = [name for name in {**now, **self.plain} if now.get(name) != self.plain.get(name)]
+        return words + self._replaced()
+
+    def _replaced(self) -> list[str]:
+        """Return the names of the tensors that the step reads, in whose place the model has put others."""
+        now = _held(self.member.model)
+        return [name for name, tensor in self.reads.items() if now.get(name) is not tensor]
 
     def take(self, images: Tensor, labels: Tensor, progress: Share, rate: Share) -> Terms:
         """Take one step that nobody counts, and return its terms: uint8 [B, C, H, W], [B, A] -> [] each."""
@@ -65,10 +74,10 @@ class Replayed(Alone):
 
 
 def _held(model: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors that a model and its parts hold as attributes, by name."""
+    """Return the buffers of a model and its parts, and other tensors among their attributes, by name."""
     return {
         f"{prefix}.{name}": value
         for prefix, part in model.named_modules()
-        for name, value in vars(part).items()
+        for name, value in {**vars(part), **dict(part.named_buffers(recurse=False))}.items()
         if isinstance(value, Tensor)
     }

@@ -83,10 +83,11 @@ class _Asked(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        lists = any(isinstance(arg, list | tuple) and [*tensors(arg)] for arg in args)
-        if function in READ or (function in READ_IN_LISTS and lists):
+        given = kwargs or {}
+        lists = [arg for arg in (*args, *given.values()) if isinstance(arg, list | tuple)]
+        if function in READ or (function in READ_IN_LISTS and next(tensors(lists), None) is not None):
             raise Unrepeatable(f"it reads a number from a tensor ({function.__name__})")
-        return function(*args, **(kwargs or {}))
+        return function(*args, **given)
 
 
 class Tape(TorchDispatchMode):

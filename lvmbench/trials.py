@@ -40,7 +40,7 @@ class Trial:
 
     def __init__(self, members: Sequence[Member], *, exact: bool = False) -> None:
         self.exact = exact
-        self.begin = [Standing(member) for member in members]
+        self.begin: list[Standing] = []
         first = members[0]
         self.batch, feed = first.budget.batch, first.ground.feed
         rows = torch.arange(2 * self.batch, device=feed.device) % len(feed.whole)
@@ -49,6 +49,7 @@ class Trial:
         # the last step tells of terms that grow with the progress, and at the whole rate of what follows the weights
         self.shares = [(share, 1.0) for share in (now, max(now, LATE))]
         try:
+            self.begin = [Standing(member) for member in members]
             self.told = [self._alone(standing) for standing in self.begin]
         except Exception as error:  # of one member: step by step it takes no other along
             raise told_of(error) from error

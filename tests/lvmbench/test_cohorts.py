@@ -552,6 +552,16 @@ class Habitual(VAE):
             torch._foreach_lerp_([self.seen], [x.detach().mean()], 0.1)
         return x.mean() * self.seen
 
+    def _exchanges_at_a_look(self, x, progress):
+        if not self.training:
+            self.mean = x.mean()
+        return x.mean() * self.mean
+
+    def _exchanges_a_buffer_at_a_look(self, x, progress):
+        if not self.training:
+            self.seen = x.mean()
+        return x.mean() * self.seen
+
     def _changes_at_a_look(self, x, progress):
         if not self.training:
             self.beta *= 0.9
@@ -574,6 +584,8 @@ REFUSED = {
     "makes a tensor of a list": "it reads a number from a tensor",
     "normalises data": "it leaves another",
     "keeps statistics that nobody reads": "it leaves another unread.running_mean",
+    "exchanges at a look": ".mean changes between steps",
+    "exchanges a buffer at a look": ".seen changes between steps",
     "changes at a look": ".beta changes between steps",
 }
 REPLAYED = ("hears of progress", "draws from its own", "averages by foreach")
@@ -619,3 +631,25 @@ def test_a_loss_that_breaks_while_steps_are_replayed_is_told_with_its_step():
 
     with pytest.raises(TrainingError, match="not finite at step 20 of 32"):
         alone(build(Breaks, SCHEMA, OPTIONS, 0), 0, LONGER)
+
+
+def test_where_there_is_no_memory_for_a_trial_a_member_goes_step_by_step(monkeypatch):
+    def none(member):
+        raise MemoryError
+
+    monkeypatch.setattr("lvmbench.cohorts.Replayed", none)
+    history = alone(build(VAE, SCHEMA, OPTIONS, 0), 0, LONGER)[1]
+    assert history.way == "step by step: there was no memory to try more"
+    assert history.steps == SHORT
+
+
+def test_a_state_that_is_no_tensor_keeps_no_model_from_learning():
+    class Extra(VAE):
+        def get_extra_state(self):
+            return {"any": "thing"}
+
+        def set_extra_state(self, state):
+            pass
+
+    history = alone(build(Extra, SCHEMA, OPTIONS, 0), 0, LONGER)[1]
+    assert history.way.startswith("step by step: ")

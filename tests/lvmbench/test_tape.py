@@ -147,6 +147,7 @@ def test_nothing_and_several_of_one_call_are_returned_as_they_were():
         (lambda x: x * float(x.numpy()[0]), "numpy"),
         (lambda x: x * x.tolist()[0], "tolist"),
         (lambda x: torch.tensor([x[0], x[1]]), "tensor"),
+        (lambda x: torch.tensor(data=[x[0]]), "tensor"),
         (lambda x: x.new_tensor([x[0], x[1]]), "tensor"),
         (lambda x: x[None].clone().squeeze_(0), "squeeze_"),
     ],
