@@ -5,17 +5,25 @@ A model's other arithmetic (likelihoods, rates, log weights) stays float32 whate
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
+from lvmbench.convolutions import conv2d, conv_transpose2d
 from lvmbench.environment import multiplies_bfloat16
+from lvmbench.products import linear
 
 Precision = Literal["float32", "tfloat32", "bfloat16"]  # tfloat32: a GPU's products, of 10 bits of mantissa
+QUICKER = {
+    functional.linear: linear,
+    functional.conv2d: conv2d,
+    functional.conv_transpose2d: conv_transpose2d,
+}
 WORTH = 32  # rows, from which on bfloat16 gains a processor more than casting the weights costs it
 
 
@@ -24,6 +32,15 @@ def fastest(device: str) -> Precision:
     if device != "cpu":
         return "tfloat32"
     return "bfloat16" if multiplies_bfloat16() else "float32"
+
+
+class Quicker(TorchFunctionMode):
+    """Computes layers as a processor is quickest at them, inside a with-block."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return QUICKER.get(function, function)(*args, **(kwargs or {}))
 
 
 class Body(nn.Sequential):
@@ -42,8 +59,9 @@ class Body(nn.Sequential):
             return self._through(x).float()
 
     def _through(self, x: Tensor) -> Tensor:
-        for layer in self:
-            x = layer(x)
+        with Quicker() if x.device.type == "cpu" else nullcontext():
+            for layer in self:
+                x = layer(x)
         return x
 
 
@@ -55,7 +73,7 @@ class Exact(nn.Linear):
         if not torch.is_autocast_enabled(x.device.type):
             return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
-            return linear(x.float(), self.weight, self.bias)
+            return functional.linear(x.float(), self.weight, self.bias)
 
 
 def bodies(model: Any) -> list[Body]:

@@ -18,6 +18,7 @@ from lvmbench.pages import give_back
 
 PACKAGES = ("lvmbench", "torch", "numpy", "scipy", "scikit-learn")
 MIB = 1 << 20
+ZEN_5 = 26  # the family of its processors
 
 
 def results_dir() -> Path:
@@ -71,6 +72,13 @@ def multiplies_bfloat16() -> bool:
     """Return whether the processor multiplies matrices of bfloat16 by instructions of its own."""
     flags = {*_cpuinfo("flags").split(), *_cpuinfo("Features").split()}
     return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+@cache
+def has_wide_registers() -> bool:
+    """Return whether the processor is one of AMD's that multiply whole registers of 512 bits: from Zen 5 on."""
+    family = _cpuinfo("cpu family")
+    return _cpuinfo("vendor_id") == "AuthenticAMD" and family.isdigit() and int(family) >= ZEN_5
 
 
 def _cpuinfo(key: str) -> str:

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from lvmbench.bodies import Body, Exact
-from lvmbench.convolutions import Doubling
 from lvmbench.data import Schema
 from lvmbench.errors import UsageError, nearest
 
@@ -90,8 +89,9 @@ class _Conv:
         layers = _linear(nn.SiLU, latent_dim, HIDDEN, channels[0] * height * width)
         layers.append(nn.Unflatten(1, (channels[0], height, width)))
         for (a, b), (h, w) in zip(pairwise(channels), reversed(halvings), strict=True):
-            # halving rounded an odd side down
-            layers += [*self._block(a), nn.SiLU(), Doubling(a, b, odd=(h % 2, w % 2))]
+            odd = h % 2, w % 2  # halving rounded such a side down
+            doubling = nn.ConvTranspose2d(a, b, 4, stride=2, padding=1, output_padding=odd)
+            layers += [*self._block(a), nn.SiLU(), doubling]
         return _initialised(_he, *layers)
 
     def _block(self, channels: int) -> list[nn.Module]:

@@ -1,10 +1,11 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 import lvmbench.bodies
 from lvmbench import Budget, Schema, Split, build, decoder, encoder, fit
-from lvmbench.bodies import WORTH, Body, Exact, bodies, computing_in, fastest
+from lvmbench.bodies import QUICKER, WORTH, Body, Exact, bodies, computing_in, fastest
 from lvmbench.catalog import Catalog
 from lvmbench.nets import NETS
 from lvmbench.plan import plan
@@ -141,3 +142,25 @@ def test_training_computes_in_the_precision_it_is_given_and_leaves_a_model_of_fl
     assert seen == {precision}
     assert {body.precision for body in bodies(model)} == {"float32"}
     assert {t.dtype for t in model.state_dict().values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("function", QUICKER, ids=lambda function: function.__name__)
+def test_a_body_computes_its_layers_by_the_quicker_functions_and_torch_its_own_afterwards(
+    function, monkeypatch
+):
+    layers = {
+        functional.linear: (nn.Linear(4, 4), (2, 4)),
+        functional.conv2d: (nn.Conv2d(1, 1, 2), (2, 1, 4, 4)),
+        functional.conv_transpose2d: (nn.ConvTranspose2d(1, 1, 2), (2, 1, 4, 4)),
+    }
+    layer, shape = layers[function]
+    asked = []
+
+    def seen(*args):
+        asked.append(args)
+        return function(*args)
+
+    monkeypatch.setitem(QUICKER, function, seen)
+    x = torch.randn(shape)
+    torch.testing.assert_close(Body(layer)(x), layer(x))
+    assert len(asked) == 1

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from lvmbench.evaluation import ENCODE_BATCH
 from lvmbench.objectives import bounds
 from lvmbench.pixels import observe
+from peers import limits
 from peers.engine import made
 from peers.window import Timing, Window
 from peers.workloads import Workload, pictures
@@ -33,6 +33,4 @@ def flops(workload: Workload) -> float:
     """Return the floating-point operations that one image takes, counted on a few of the draws."""
     few = DRAWS // 50
     x = observe(workload.schema, pictures(workload)[:1])
-    with FlopCounterMode(display=False) as counter:
-        bounds(made(workload, 0).eval(), x, few)
-    return counter.get_total_flops() * DRAWS / few
+    return limits.flops(lambda: bounds(made(workload, 0).eval(), x, few)) * DRAWS / few

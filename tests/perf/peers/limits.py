@@ -7,15 +7,16 @@ that part. The dispatch is the number of operators times the cost of a small one
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, register_flop_formula
 
 from lvmbench.bodies import computing_in
 from lvmbench.descent import Descent, objective
@@ -24,6 +25,12 @@ from lvmbench.protocols import Batch
 from peers.engine import budget_of, made, precision
 from peers.machine import Peak
 from peers.workloads import Workload, pictures
+
+
+@register_flop_formula(torch.ops.mkldnn._linear_pointwise)
+def _of_linear(x: Sequence[int], weight: Sequence[int], *args: Any, **named: Any) -> int:
+    """Return the operations of a linear layer that oneDNN computes."""
+    return 2 * prod(x) * weight[0]
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,13 @@ def told(bounds: Mapping[str, float], seconds: float) -> str:
     """Return the shares of a step's seconds that the limits explain, the largest first."""
     ordered = sorted(bounds.items(), key=lambda item: -item[1])
     return ", ".join(f"{name} {100 * bound / seconds:.0f} %" for name, bound in ordered)
+
+
+def flops(work: Callable[[], object]) -> int:
+    """Return the floating-point operations of a piece of work."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
 
 
 class Operators(TorchDispatchMode):

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from lvmbench.environment import commit, cores, hardware
+from lvmbench.products import linear
 
 SAMPLE = 0.5  # seconds over which the load is looked at
 IDLE = 0.15  # cores that may be busy with something else
@@ -93,7 +94,7 @@ def peak(threads: int, device: str = "cpu") -> Peak:
 
 def _product(dtype: str, device: str) -> Callable[[], object]:
     a, b = (torch.randn(SIZE, SIZE, device=device).to(getattr(torch, dtype)) for _ in range(2))
-    return lambda: a @ b
+    return lambda: linear(a, b)
 
 
 def _seconds(work: Callable[[], object], device: str) -> float:

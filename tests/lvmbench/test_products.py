@@ -1,0 +1,115 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from lvmbench import environment, products
+from lvmbench.products import WORTH, linear
+
+wide = pytest.mark.skipif(
+    not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this build of torch has no oneDNN"
+)
+
+
+@pytest.fixture
+def by_onednn(monkeypatch):
+    """Let products of any size be taken by oneDNN, whatever the processor."""
+    monkeypatch.setattr(products, "has_wide_registers", lambda: True)
+    monkeypatch.setattr(products, "WORTH", 1)
+
+
+def random(*shape, dtype=torch.float32):
+    return torch.randn(*shape, dtype=dtype, requires_grad=True)
+
+
+def refuse(*args):
+    raise AssertionError("oneDNN was asked")
+
+
+@wide
+@pytest.mark.parametrize("shape", [(7, 5), (2, 3, 5), (1, 5), (5,), (0, 5)], ids=str)
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_product_by_onednn_is_that_of_float64_with_its_gradients(by_onednn, shape, biased):
+    torch.manual_seed(0)
+    tensors = [random(*shape), random(4, 5), *([random(4)] if biased else [])]
+    exact = [t.detach().double().requires_grad_() for t in tensors]
+    out, expected = linear(*tensors), functional.linear(*exact)
+    torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5)
+    slopes, others = (torch.autograd.grad(y.sum(), of) for y, of in ((out, tensors), (expected, exact)))
+    for slope, other in zip(slopes, others, strict=True):
+        torch.testing.assert_close(slope.double(), other, rtol=1e-5, atol=1e-5)
+
+
+@wide
+def test_operands_may_have_gaps_in_memory(by_onednn):
+    torch.manual_seed(0)
+    x, weight = torch.randn(9, 12)[:, ::2], torch.randn(6, 8).t()[::2]
+    torch.testing.assert_close(linear(x, weight), functional.linear(x, weight))
+
+
+@wide
+def test_a_gradient_of_a_product_has_a_gradient(by_onednn):
+    torch.manual_seed(0)
+    x, weight = random(3, 5), random(4, 5)
+    seconds = []
+    for function in (linear, functional.linear):
+        (slope,) = torch.autograd.grad(function(x, weight).sin().sum(), x, create_graph=True)
+        seconds.append(torch.autograd.grad(slope.square().sum(), [x, weight]))
+    torch.testing.assert_close(*seconds)
+
+
+@wide
+def test_only_gradients_that_are_wanted_are_taken(by_onednn):
+    x, weight = random(3, 5), torch.randn(4, 5)
+    asked = []
+    out = linear(x, weight)
+
+    def seen(*args):
+        asked.append(args)
+        return functional.linear(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "linear", seen)
+        out.sum().backward()
+    assert len(asked) == 1
+
+
+@wide
+def test_onednn_takes_large_products_of_wide_processors(monkeypatch):
+    monkeypatch.setattr(products, "has_wide_registers", lambda: True)
+    monkeypatch.setattr(products._Linear, "forward", refuse)
+    x = torch.randn(64, 128)
+    with pytest.raises(AssertionError, match="oneDNN"):
+        linear(x, torch.randn(WORTH // x.numel(), 128))
+
+
+@pytest.mark.parametrize(
+    "case", ["another processor", "few numbers", "float64", "inside autocast", "a weight of one axis"]
+)
+def test_torch_multiplies_what_onednn_does_not_gain(monkeypatch, case):
+    monkeypatch.setattr(products, "has_wide_registers", lambda: case != "another processor")
+    monkeypatch.setattr(products._Linear, "forward", refuse)
+    rows = WORTH // 128 // 64
+    dtype = torch.float64 if case == "float64" else torch.float32
+    x, weight = torch.randn(64, 128, dtype=dtype), torch.randn(rows, 128, dtype=dtype)
+    if case == "few numbers":
+        x = x[1:]
+    if case == "a weight of one axis":
+        weight = weight[0]
+    with torch.autocast("cpu", torch.bfloat16, enabled=case == "inside autocast"):
+        assert linear(x, weight).shape == x.shape[:1] + weight.shape[:-1]
+
+
+@pytest.mark.parametrize(
+    ("told", "wide"),
+    [
+        ({"vendor_id": "AuthenticAMD", "cpu family": "26"}, True),
+        ({"vendor_id": "AuthenticAMD", "cpu family": "25"}, False),
+        ({"vendor_id": "GenuineIntel", "cpu family": "26"}, False),
+        ({"vendor_id": "AuthenticAMD"}, False),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_processors_with_registers_that_mkl_leaves_half_empty_are_amds_from_zen_5(monkeypatch, told, wide):
+    monkeypatch.setattr(environment, "_cpuinfo", lambda key: told.get(key, ""))
+    assert environment.has_wide_registers.__wrapped__() == wide
