@@ -59,7 +59,9 @@ class Body(nn.Sequential):
             return self._through(x).float()
 
     def _through(self, x: Tensor) -> Tensor:
-        with Quicker() if x.device.type == "cpu" else nullcontext():
+        # torch.func has rules for torch's own functions
+        plain = x.device.type == "cpu" and not torch._C._are_functorch_transforms_active()
+        with Quicker() if plain else nullcontext():
             for layer in self:
                 x = layer(x)
         return x

@@ -28,6 +28,7 @@ from lvmbench.adam import Adam
 from lvmbench.data import Schema
 from lvmbench.descent import denormals_flushed
 from lvmbench.pixels import observe
+from lvmbench.products import linear
 
 PIXELS, HIDDEN, CODE = 784, 200, 50
 LAYERS = (  # inputs and outputs: of q the two layers, mean and log scale; of p the three
@@ -79,9 +80,9 @@ class ByHand:
         found: dict[int, tuple[Tensor, Tensor]] = {}
 
         def back(layer: int, given: Tensor, slope: Tensor) -> Tensor:
-            products = torch.bmm(slope.transpose(1, 2), given).to(x.dtype)
+            products = times(slope.transpose(1, 2), given).to(x.dtype)
             found[layer] = products, slope.sum(1, dtype=x.dtype)
-            return torch.bmm(slope, low[layer]) if layer != ONE else slope
+            return times(slope, low[layer]) if layer != ONE else slope
 
         batch = x.shape[1]
         of_four = bent(back(LOGITS, four, ((logits.sigmoid() - x) / batch).to(self.dtype)), four)
@@ -95,7 +96,14 @@ class ByHand:
 
     def _ahead(self, low: Sequence[Tensor], layer: int, given: Tensor) -> Tensor:
         bias = self.biases[layer].to(self.dtype)[:, None]
-        return torch.baddbmm(bias, given, low[layer].transpose(1, 2))
+        return times(given, low[layer].transpose(1, 2), bias)
+
+
+def times(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return a b + bias, of one member in the way of lvmbench, of several as one: [M, N, K], [M, K, O] -> [M, N, O]."""
+    if len(a) == 1:
+        return linear(a[0], b[0].t(), None if bias is None else bias[0, 0])[None]
+    return torch.bmm(a, b) if bias is None else torch.baddbmm(bias, a, b)
 
 
 def bent(slope: Tensor, out: Tensor) -> Tensor:
