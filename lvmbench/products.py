@@ -21,7 +21,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x W' + b, as torch's function of this name, to rounding: [..., in], [out, in], [out] -> [..., out]."""
     if not _gains(x, weight, bias):
         return functional.linear(x, weight, bias)
-    out: Tensor = _Linear.apply(x, weight, bias)
+    out: Tensor = (_Linear.apply if torch.is_grad_enabled() else _product)(x, weight, bias)
     return out
 
 
@@ -43,8 +43,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return x W' + b: [..., in], [out, in], [out] -> [..., out]."""
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-        return out
+        return _product(x, weight, bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
@@ -59,3 +58,8 @@ class _Linear(torch.autograd.Function):
         of_x = linear(gradient, weight.t()) if wanted[0] else None
         of_weight = linear(rows.t(), x.reshape(-1, weight.shape[1]).t()) if wanted[1] else None
         return of_x, of_weight, rows.sum(0) if wanted[2] else None
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return out
