@@ -53,8 +53,8 @@ products some 200 µs; the draws, a small kernel for each member and call, 130 t
 member: 229 kernels, busy for 1,051 of 1,125 µs, of which cuDNN's convolutions of few channels take three quarters,
 at some 9 TFLOP/s; each fills the GPU, so that 16 members side by side gain little."""
 OVERHEAD = """The loop (`tests/perf/peers/hand.py`) trains the same model on the same loss and schedule, looks at the
-same number of validation pictures, and knows nothing of the engine, nor of its quicker layers. Compared is processor time for an
-image on a CPU."""
+same number of validation pictures, and knows nothing of the engine, nor of its quicker layers. Compared is
+processor time for an image on a CPU."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
