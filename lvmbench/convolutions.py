@@ -81,7 +81,7 @@ def _pair(value: Any) -> Pair:
 
 def _in_one_precision(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return tensors as autocast would cast them."""
-    if not torch.is_autocast_enabled("cpu"):
+    if not torch.is_autocast_enabled("cpu") or x.dtype == torch.float64:
         return x, weight, bias
     kind = torch.get_autocast_dtype("cpu")
     return x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)

@@ -121,6 +121,12 @@ def test_inside_autocast_convolutions_compute_in_bfloat16(channels):
     assert weight.grad.dtype == torch.float32
 
 
+def test_inside_autocast_float64_stays_float64():
+    with torch.autocast("cpu", torch.bfloat16):
+        out = conv_transpose2d(random(1, 2, 3, 3), random(2, 20, 4, 4), None, 2, 1)
+    assert out.dtype == torch.float64
+
+
 def test_no_pictures_are_convolved_to_none():
     weight = random(MANY, 2, 3, 3)
     out = conv2d(random(0, 2, 4, 4), weight)

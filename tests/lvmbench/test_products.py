@@ -102,10 +102,11 @@ def test_torch_multiplies_what_onednn_does_not_gain(monkeypatch, case):
 @pytest.mark.parametrize(
     ("told", "wide"),
     [
-        ({"vendor_id": "AuthenticAMD", "cpu family": "26"}, True),
-        ({"vendor_id": "AuthenticAMD", "cpu family": "25"}, False),
-        ({"vendor_id": "GenuineIntel", "cpu family": "26"}, False),
-        ({"vendor_id": "AuthenticAMD"}, False),
+        ({"vendor_id": "AuthenticAMD", "cpu family": "26", "flags": "fma avx512f"}, True),
+        ({"vendor_id": "AuthenticAMD", "cpu family": "26", "flags": "fma avx2"}, False),
+        ({"vendor_id": "AuthenticAMD", "cpu family": "25", "flags": "fma avx512f"}, False),
+        ({"vendor_id": "GenuineIntel", "cpu family": "26", "flags": "fma avx512f"}, False),
+        ({"vendor_id": "AuthenticAMD", "flags": "fma avx512f"}, False),
         ({}, False),
     ],
     ids=str,

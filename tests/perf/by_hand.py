@@ -42,8 +42,8 @@ SECONDS, ROUNDS = 0.6, 5
 
 HOW = """Images a second of one thread, of all members together, looks at validation pictures left out; median of
 rounds that take turns. "By hand": the IWAE net at K=1 with its gradients written out, products and tanh in that
-precision, M members as one product a layer. "Engine": one member, as `lvmbench` trains it, heads and likelihood in
-float32, looks included."""
+precision, of one member by the product that lvmbench takes, M members as one product a layer. "Engine": one member,
+as `lvmbench` trains it, heads and likelihood in float32, looks included."""
 
 
 class ByHand:
