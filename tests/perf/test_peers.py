@@ -6,6 +6,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
+import where_time_goes
 from peers import engine, hand, likelihood, limits, metric_set
 from peers.leg import Side
 from peers.window import Window
@@ -221,3 +222,12 @@ def test_a_score_of_ours_that_is_not_done_is_no_figure(told_apart, monkeypatch):
     told_apart.factors.zero_()  # nothing to tell apart
     with pytest.raises(SystemExit, match="sap-auroc: n/a"):
         metric_set.ours(told_apart, ("sap-auroc",), Catalog.discover())
+
+
+def test_a_replayed_step_is_told_by_its_seconds_its_operations_and_where_they_go(monkeypatch):
+    monkeypatch.setattr(where_time_goes, "SECONDS", 0.01)
+    told = where_time_goes.looked_at(TINY)
+    assert told["seconds"] > 0
+    assert told["flops"] == limits.counted(TINY).flops
+    assert sum(told["shares"].values()) == pytest.approx(1)
+    assert {"convolutions, products", "Adam", where_time_goes.REST} <= told["shares"].keys()
