@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -35,12 +36,14 @@ def fastest(device: str) -> Precision:
 
 
 class Quicker(TorchFunctionMode):
-    """Computes layers as a processor is quickest at them, inside a with-block."""
+    """Computes layers as a processor is quickest at them, in a with-block; tensors of other classes as they do."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        return QUICKER.get(function, function)(*args, **(kwargs or {}))
+        if not types and not torch.compiler.is_compiling():
+            function = QUICKER.get(function, function)
+        return function(*args, **(kwargs or {}))
 
 
 class Body(nn.Sequential):
@@ -59,12 +62,15 @@ class Body(nn.Sequential):
             return self._through(x).float()
 
     def _through(self, x: Tensor) -> Tensor:
-        # torch.func has rules for torch's own functions
-        plain = x.device.type == "cpu" and not torch._C._are_functorch_transforms_active()
-        with Quicker() if plain else nullcontext():
+        with nullcontext() if x.device.type != "cpu" or _transformed() else Quicker():
             for layer in self:
                 x = layer(x)
         return x
+
+
+def _transformed() -> bool:
+    """Return whether torch maps or differentiates forwards, for which it has rules of its own functions only."""
+    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
 
 
 class Exact(nn.Linear):

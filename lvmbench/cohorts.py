@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from torch import Tensor, nn
@@ -85,10 +84,6 @@ def replayed_way(member: Member) -> Replayed:
                 way.take(*given)
 
         trial.hold(take)
-        with suppress(Exception):  # then a look is taken as it is written
-            again = way.look_taken_down()
-            trial.unchanged()
-            way.look_again = again
     except Exception as error:
         raise told_of(error) from error
     finally:

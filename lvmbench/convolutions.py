@@ -19,6 +19,7 @@ Pair = tuple[int, int]
 
 FEW = 16  # channels: what a processor multiplies at once
 MANY = 512  # channels of small pictures, from which on it pays to write out what each of their places meets
+MORE = {(a, b) for a in (0, 1) for b in (0, 1)}  # rows and columns that a transposed convolution may add
 PLACES = 16  # of a small picture, up to which torch is slow at many channels
 
 
@@ -32,7 +33,7 @@ def conv2d(
     groups: int = 1,
 ) -> Tensor:
     """Return the small pictures, as torch's function of this name: [B, large, H, W] -> [B, small, h, w]."""
-    if len(weight) < MANY or not _plain(input, padding, dilation, groups):
+    if len(weight) < MANY or not _plain(input, stride, padding, dilation, groups):
         return functional.conv2d(input, weight, bias, stride, padding, dilation, groups)
     x, weight, bias = _in_one_precision(input, weight, bias)
     out: Tensor = _Convolution.apply(x, weight, bias, _pair(stride), _pair(padding))
@@ -50,33 +51,37 @@ def conv_transpose2d(
     dilation: Any = 1,
 ) -> Tensor:
     """Return the large pictures, as torch's function of this name: [B, small, h, w] -> [B, large, H, W]."""
-    if not _plain(input, padding, dilation, groups):
+    more = _pair(output_padding)
+    if more not in MORE or not _plain(input, stride, padding, dilation, groups):
         return functional.conv_transpose2d(
             input, weight, bias, stride, padding, output_padding, groups, dilation
         )
     x, weight, bias = _in_one_precision(input, weight, bias)
     steps, margins = _pair(stride), _pair(padding)
-    spaced = zip(x.shape[2:], steps, margins, weight.shape[2:], _pair(output_padding), strict=True)
+    spaced = zip(x.shape[2:], steps, margins, weight.shape[2:], more, strict=True)
     height, width = ((n - 1) * step - 2 * margin + side + more for n, step, margin, side, more in spaced)
     doubles = (steps, margins, tuple(weight.shape[2:])) == ((2, 2), (1, 1), (4, 4))
-    if doubles and weight.shape[1] < FEW:
+    if doubles and weight.shape[1] < FEW and len(x):
         return _shuffled(x, weight, bias, (height, width))
     out: Tensor = _Transposed.apply(x, weight, bias, steps, margins, (height, width))
     return out
 
 
-def _plain(x: Tensor, padding: Any, dilation: Any, groups: int) -> bool:
+def _plain(x: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> bool:
     return (
         x.device.type == "cpu"
         and x.dim() == 4
+        and x.is_floating_point()
         and groups == 1
         and not isinstance(padding, str)
+        and len(_pair(stride)) == len(_pair(padding)) == 2
         and _pair(dilation) == (1, 1)
     )
 
 
 def _pair(value: Any) -> Pair:
-    return (value, value) if isinstance(value, int) else (value[0], value[-1])
+    pair: Pair = (value, value) if isinstance(value, int) else tuple(value) * (1 if len(value) > 1 else 2)
+    return pair
 
 
 def _in_one_precision(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -143,7 +148,7 @@ def _spread(
     """Return the large pictures of these sides: what each place of the small ones adds to those that it meets."""
     if _as_product(small):
         places = small.shape[2:].numel()
-        met = linear(weight.flatten(1).t(), small.transpose(0, 1).flatten(1).t())
+        met = linear(weight.flatten(1).t(), small.transpose(0, 1).reshape(len(weight), -1).t())
         columns = met.view(len(met), len(small), places).transpose(0, 1)
         out = fold(columns, sides, weight.shape[2:], padding=padding, stride=stride)
         return out if bias is None else out + bias[:, None, None]
@@ -156,8 +161,8 @@ def _slopes(large: Tensor, small: Tensor, weight: Tensor, stride: Pair, padding:
     """Return the gradient of a weight: [small, large, height, width]."""
     if _as_product(small):
         met = unfold(large, weight.shape[2:], padding=padding, stride=stride)
-        rows = small.transpose(0, 1).flatten(1)
-        return linear(rows, met.transpose(0, 1).flatten(1)).view_as(weight)
+        rows = small.transpose(0, 1).reshape(len(weight), -1)
+        return linear(rows, met.transpose(0, 1).reshape(met.shape[1], -1)).view_as(weight)
     slopes: Tensor = torch.ops.aten.convolution_backward(
         small, large, weight, None, stride, padding, (1, 1), False, (0, 0), 1, (False, True, False)
     )[1]
@@ -180,4 +185,6 @@ def _shuffled(x: Tensor, weight: Tensor, bias: Tensor | None, sides: Pair) -> Te
     by_parity = weight.reshape(inputs, outputs, 2, 2, 2, 2).permute(1, 3, 5, 0, 2, 4).flip(4, 5)
     of_four = None if bias is None else bias.repeat_interleave(4)
     four = functional.conv2d(x, by_parity.reshape(4 * outputs, inputs, 2, 2), of_four, padding=1)
-    return pixel_shuffle(four, 2)[:, :, 1 : sides[0] + 1, 1 : sides[1] + 1]
+    by_channel = four.is_contiguous()
+    out = pixel_shuffle(four, 2)[:, :, 1 : sides[0] + 1, 1 : sides[1] + 1]
+    return out.contiguous(memory_format=torch.contiguous_format if by_channel else torch.channels_last)

@@ -76,7 +76,7 @@ def multiplies_bfloat16() -> bool:
 
 @cache
 def has_wide_registers() -> bool:
-    """Return whether the processor is one of AMD's that multiply whole registers of 512 bits: from Zen 5 on."""
+    """Return whether the processor is one of AMD's with registers of 512 bits, of Zen 5 or later."""
     family, flags = _cpuinfo("cpu family"), _cpuinfo("flags").split()
     new = family.isdigit() and int(family) >= ZEN_5
     return _cpuinfo("vendor_id") == "AuthenticAMD" and new and "avx512f" in flags

@@ -117,7 +117,7 @@ class _BitLogProb(torch.autograd.Function):
         if logits.device.type != "cpu":  # where every call is a launch, and logarithms are cheap
             return (x * logits - softplus(logits)).sum(EVENT)
         rows = CACHED // max(1, logits[:1].numel())
-        if x.dim() == logits.dim() or len(logits) <= rows:
+        if logits.dim() in (x.dim(), len(EVENT)) or len(logits) <= rows:
             return _bit_log_prob(logits, x)
         return torch.cat([_bit_log_prob(some, x) for some in logits.split(max(1, rows))])
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from lvmbench.environment import has_wide_registers
 
-WORTH = 1 << 20  # multiplications, from which on oneDNN saves more than it takes to prepare
+LARGE = 1 << 20  # multiplications, from which on oneDNN saves more than it takes to prepare
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -29,7 +29,8 @@ def _gains(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     return (
         has_wide_registers()
         and weight.dim() == 2
-        and x.numel() * len(weight) >= WORTH
+        and (bias is None or bias.shape == weight.shape[:1])
+        and x.numel() * len(weight) >= LARGE
         and x.device.type == "cpu"
         and all(t.dtype == torch.float32 for t in (x, weight, bias) if t is not None)
         and not torch.is_autocast_enabled("cpu")

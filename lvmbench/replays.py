@@ -7,7 +7,6 @@ replay (dense nets, batches of 20 to 128, torch 2.14): its elementwise loops gai
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from lvmbench.checkpoints import plain
 from lvmbench.descent import Share, Terms
 from lvmbench.members import Member
-from lvmbench.randomness import noise, stream
 from lvmbench.tape import Unrepeatable, taken_down
 from lvmbench.ways import Alone
 
@@ -33,95 +31,46 @@ class Replayed(Alone):
 
     def __init__(self, member: Member) -> None:
         super().__init__(member)
-        train, rows = member.ground.feed.whole, member.budget.batch
+        train, rows, model = member.ground.feed.whole, member.budget.batch, member.model
         self.images, self.labels = (t.new_zeros(rows, *t.shape[1:]) for t in (train.images, train.labels))
         self.progress, self.rate = (torch.zeros((), dtype=torch.float64) for _ in range(2))
-        taken = partial(super().take, self.images, self.labels, self.progress, self.rate)
-        self.again: Again | None = Again(member.model, taken)
-        self.look_again: Again | None = None
+        self.plain, held = plain(model), _held(model)
+        with taken_down() as tape:
+            terms = super().take(self.images, self.labels, self.progress, self.rate)
+        self.reads = {name: tensor for name, tensor in held.items() if tape.reads(tensor)}
+        if replaced := self._replaced():
+            raise Unrepeatable(f"it replaces {replaced[0]}, which it reads")
+        self.again: Callable[[], Terms] | None = tape.replay(terms)
 
     def through(self, ends: Sequence[int]) -> Iterator[int]:
         """Take the steps that lie ahead, and yield each of these step numbers when it is done."""
         for end in super().through(ends):
             yield end
-            if self.again and (changed := self.again.changed()):
+            if self.again and (changed := self._changed()):
                 self.again = None
                 self.member.step_by_step(f"{changed[0]} changes between steps")
+
+    def _changed(self) -> list[str]:
+        """Return the names of what is another than when the step was taken down, and is a constant of it."""
+        now = plain(self.member.model)
+        words = [name for name in {**now, **self.plain} if now.get(name) != self.plain.get(name)]
+        return words + self._replaced()
+
+    def _replaced(self) -> list[str]:
+        """Return the names of the tensors that the step reads, in whose place the model has put others."""
+        now = _held(self.member.model)
+        return [name for name, tensor in self.reads.items() if now.get(name) is not tensor]
 
     def take(self, images: Tensor, labels: Tensor, progress: Share, rate: Share) -> Terms:
         """Take one step that nobody counts, and return its terms: uint8 [B, C, H, W], [B, A] -> [] each."""
         if not self.again:
             return super().take(images, labels, progress, rate)
-        self.progress.fill_(progress)
-        self.rate.fill_(rate)
-        return self._repeated(self.again, images, labels)
-
-    @torch.no_grad()
-    def look_taken_down(self) -> Again | None:
-        """Return the first loss on as many rows of the validation data as a step has, if there are so many.
-
-        Raises:
-            Unrepeatable: if it comes to other numbers on the first of them.
-        """
-        val, rows, model = self.member.ground.val, len(self.images), self.member.model
-        if len(val) < rows:
-            return None
-        model.eval()
-        again = Again(model, partial(self.seen, self.images, self.labels))
-        told = []
-        for seen in (self.seen, partial(self._repeated, again)):
-            with noise(stream(self.member.seed, "look")):
-                told.append(seen(val.images[:rows], val.labels[:rows]))
-        model.train()
-        if any(not torch.equal(term, told[1][name]) for name, term in told[0].items()):
-            raise Unrepeatable("a look comes to other numbers")
-        return again
-
-    def seeing(self) -> Callable[[Tensor, Tensor], Terms]:
-        """Return what a look takes the first loss by."""
-        again = self.look_again
-        if not again or again.changed():
-            return self.seen
-
-        def seen(images: Tensor, labels: Tensor) -> Terms:
-            whole = len(images) == len(self.images)
-            return self._repeated(again, images, labels) if whole else self.seen(images, labels)
-
-        return seen
-
-    def _repeated(self, again: Again, images: Tensor, labels: Tensor) -> Terms:
         self.images.copy_(images)
         self.labels.copy_(labels)
+        self.progress.fill_(progress)
+        self.rate.fill_(rate)
         with torch.inference_mode():
-            return again.run()
-
-
-class Again:
-    """A computation of a model that was taken down, with what is a constant of it.
-
-    Raises:
-        Unrepeatable: if it reads a number from a tensor, or a tensor that it puts another in the place of.
-    """
-
-    def __init__(self, model: nn.Module, work: Callable[[], Terms]) -> None:
-        self.model, self.plain, held = model, plain(model), _held(model)
-        with taken_down() as tape:
-            terms = work()
-        self.reads = {name: tensor for name, tensor in held.items() if tape.reads(tensor)}
-        if replaced := self._replaced():
-            raise Unrepeatable(f"it replaces {replaced[0]}, which it reads")
-        self.run: Callable[[], Terms] = tape.replay(terms)
-
-    def changed(self) -> list[str]:
-        """Return the names of what is another than when it was taken down, and is a constant of it."""
-        now = plain(self.model)
-        words = [name for name in {**now, **self.plain} if now.get(name) != self.plain.get(name)]
-        return words + self._replaced()
-
-    def _replaced(self) -> list[str]:
-        """Return the names of the tensors that it reads, in whose place the model has put others."""
-        now = _held(self.model)
-        return [name for name, tensor in self.reads.items() if now.get(name) is not tensor]
+            return self.again()
 
 
 def _held(model: nn.Module) -> dict[str, Tensor]:

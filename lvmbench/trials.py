@@ -75,16 +75,6 @@ class Trial:
             (_agree_exactly if self.exact else _agree)(self._told(standing.member), expected)
         self.restore()
 
-    def unchanged(self, members: Sequence[Standing] = ()) -> None:
-        """Look for what members have changed since the trial began that no recording would repeat.
-
-        Raises:
-            Unrecordable: if there is anything.
-        """
-        for standing in members or self.begin:
-            if changed := standing.changed():
-                raise Unrecordable(changed)
-
     def _seen(self) -> Iterator[tuple[Tensor, Tensor]]:
         return zip(self.images.split(self.batch), self.labels.split(self.batch), strict=True)
 
@@ -94,7 +84,8 @@ class Trial:
         for (images, labels), shares in zip(self._seen(), self.shares, strict=True):
             standing.halfway()
             branch.step(images[None], labels[None], *shares)
-        self.unchanged([standing])
+        if changed := standing.changed():
+            raise Unrecordable(changed)
         return self._told(standing.member)
 
     def _told(self, member: Member) -> dict[str, Tensor]:

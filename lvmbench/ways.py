@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -111,23 +111,15 @@ class Alone:
         member, ground = self.member, self.member.ground
         member.model.eval()
         means: dict[str, Tensor] = {}
-        seen = self.seeing()
         with noise(stream(member.seed, "look"), ground.device):
             for images, labels in zip(
                 *(t.split(member.budget.batch) for t in (ground.val.images, ground.val.labels)), strict=True
             ):
-                for name, term in seen(images, labels).items():
+                terms = next(iter(member.losses(Batch(images, labels), 1.0).values()))
+                for name, term in terms.items():
                     means[name] = means.get(name, 0) + term.double() * (len(images) / len(ground.val))
         member.model.train()
         return (means,)
-
-    def seeing(self) -> Callable[[Tensor, Tensor], Terms]:
-        """Return what a look takes the first loss by."""
-        return self.seen
-
-    def seen(self, images: Tensor, labels: Tensor) -> Terms:
-        """Return the terms of the first loss, means over rows in nats: uint8 [B, C, H, W], [B, A] -> [] each."""
-        return next(iter(self.member.losses(Batch(images, labels), 1.0).values()))
 
     def close(self) -> None:
         """Do nothing."""

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.func import vmap
 from torch.nn import functional
 
@@ -171,3 +172,22 @@ def test_a_body_that_torch_maps_over_members_computes_as_torch_does(monkeypatch)
     monkeypatch.setitem(QUICKER, functional.linear, None)  # whoever calls it fails
     body, x = Body(nn.Linear(4, 4)), torch.randn(3, 2, 4)
     torch.testing.assert_close(vmap(body)(x), body[0](x))
+
+
+def test_a_body_that_is_differentiated_forwards_computes_as_torch_does(monkeypatch):
+    monkeypatch.setitem(QUICKER, functional.linear, None)  # whoever calls it fails
+    body, x = Body(nn.Linear(4, 4)), torch.randn(2, 4)
+    with forward_ad.dual_level():
+        torch.testing.assert_close(body(x), body[0](x))
+
+
+def test_a_tensor_of_another_class_computes_its_layers_itself():
+    class Told(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            called.append(function)
+            return super().__torch_function__(function, types, args, kwargs or {})
+
+    called = []
+    Body(nn.Linear(4, 4))(torch.randn(2, 4).as_subclass(Told))
+    assert functional.linear in called

@@ -1,6 +1,5 @@
 """Cohorts: what goes wrong with one member, or with the way that all take, costs no other its numbers."""
 
-import itertools
 import math
 import random
 from dataclasses import replace
@@ -19,8 +18,6 @@ from lvmbench.errors import TrainingError
 from lvmbench.feed import feed
 from lvmbench.graphs import Graphed
 from lvmbench.members import Ground, Member
-from lvmbench.replays import Replayed
-from lvmbench.tape import Unrepeatable
 from lvmbench.training import fit_together
 from lvmbench.ways import Alone
 
@@ -69,11 +66,6 @@ def together(monkeypatch):
 
 def alone(model, seed, budget=BUDGET):
     return model, fit(model, *DATA, budget, SCHEMA, seed=seed)
-
-
-def at_its_first_step(model, budget):
-    """Return a member at its first step."""
-    return Member(model, 0, budget, Ground(feed(DATA[0], "cpu"), DATA[1], SCHEMA, torch.device("cpu")), None)
 
 
 def assert_close(model, told, expected):
@@ -562,23 +554,6 @@ class Habitual(VAE):
             torch._foreach_lerp_([self.seen], [x.detach().mean()], 0.1)
         return x.mean() * self.seen
 
-    def _averages_at_a_look(self, x, progress):
-        if not self.training:
-            self.seen.lerp_(x.mean(), 0.1)
-        return x.mean() * self.seen
-
-    def _asks_for_a_number_at_a_look(self, x, progress):
-        return x.mean() if self.training or x.mean() > 2 else x.sum()
-
-    def _counts_in_a_mapping_at_a_look(self, x, progress):
-        self.state["n"] += not self.training
-        return x.mean() if self.training else x.mean() * self.state["n"]
-
-    def _adds_to_a_list_at_a_look(self, x, progress):
-        if not self.training:
-            self.told.append(1)
-        return x.mean()
-
     def _exchanges_at_a_look(self, x, progress):
         if not self.training:
             self.mean = x.mean()
@@ -615,11 +590,7 @@ REFUSED = {
     "exchanges a buffer at a look": ".seen changes between steps",
     "changes at a look": ".beta changes between steps",
 }
-REPLAYED = (
-    "hears of progress", "draws from its own", "averages by foreach",
-    "averages at a look", "asks for a number at a look", "counts in a mapping at a look",
-    "adds to a list at a look",
-)  # fmt: skip
+REPLAYED = ("hears of progress", "draws from its own", "averages by foreach")
 
 
 @pytest.mark.parametrize("habit", [*REFUSED, *REPLAYED])
@@ -638,58 +609,11 @@ def test_whatever_a_model_keeps_or_reads_it_comes_to_the_numbers_of_step_by_step
     assert len(one.told) == len(other.told)
 
 
-@pytest.mark.parametrize("rows", [16, 40, 12])
-def test_looks_at_as_many_rows_as_a_step_has_are_replayed(rows, monkeypatch):
-    class Seen(VAE):
-        def loss(self, x):
-            if not self.training:
-                called.append(len(x))
-            return super().loss(x)
-
-    def found():
-        called.clear()
-        model = build(Seen, SCHEMA, OPTIONS, 0)
-        return fit(model, DATA[0], DATA[0].head(rows), LONGER, SCHEMA, seed=0).curve, called.copy()
-
-    called = []
-    curve, few = found()
-    monkeypatch.setattr("lvmbench.training.way_of", lambda group: Alone(group[0]))
-    expected, all_of_them = found()
-    assert curve == expected
-    in_full = 2 if rows >= LONGER.batch else 0  # one taken down, one that it is held to
-    assert few.count(LONGER.batch) == in_full
-    assert [n for n in few if n < LONGER.batch] == [n for n in all_of_them if n < LONGER.batch]
-
-
-def test_a_look_that_hangs_on_more_than_tensors_is_not_replayed():
-    calls = itertools.count()
-
-    class Counts(VAE):
-        def loss(self, x):
-            return {name: next(calls) * term for name, term in super().loss(x).items()}
-
-    with pytest.raises(Unrepeatable, match="a look comes to other numbers"):
-        Replayed(at_its_first_step(build(Counts, SCHEMA, OPTIONS, 0), LONGER)).look_taken_down()
-
-
-def test_a_number_that_is_set_between_looks_counts_at_the_next(monkeypatch):
-    def found():
-        model = build(Weighted, SCHEMA, OPTIONS, 0)
-
-        def softened(done, total):
-            model.weight = 1 - done / total
-
-        return fit(model, *DATA, LONGER, SCHEMA, seed=0, on_progress=softened).curve
-
-    curve = found()
-    monkeypatch.setattr("lvmbench.training.way_of", lambda group: Alone(group[0]))
-    assert curve == found()
-
-
 @pytest.mark.parametrize("steps", [SHORT, 200_000])
 def test_what_goes_past_the_weights_is_seen_however_slowly_a_run_begins(steps):
     budget = replace(BUDGET, images=BUDGET.batch * steps)
-    one = at_its_first_step(build(Habitual, SCHEMA, {**OPTIONS, "habit": "normalises data"}, 0), budget)
+    ground = Ground(feed(DATA[0], "cpu"), DATA[1], SCHEMA, torch.device("cpu"))
+    one = Member(build(Habitual, SCHEMA, {**OPTIONS, "habit": "normalises data"}, 0), 0, budget, ground, None)
     way_of([one])
     assert one.way.startswith("step by step: it leaves another")
 

@@ -60,17 +60,33 @@ def test_a_doubling_of_pictures_is_torchs_with_its_gradients(channels, side, odd
 
 @pytest.mark.parametrize(
     "named",
-    [{"padding": "same"}, {"dilation": 2}, {"groups": 2}, {"stride": 2, "padding": 1}, {"bias": None}],
+    [
+        {"padding": "same"},
+        {"dilation": 2},
+        {"groups": 2},
+        {"stride": 2, "padding": 1},
+        {"bias": None},
+        {"stride": (2,), "padding": (1, 0)},
+    ],
     ids=str,
 )
-def test_a_convolution_takes_all_that_torchs_takes_by_name(named):
+def test_a_convolution_takes_all_that_torchs_takes_by_name(named, monkeypatch):
     torch.manual_seed(0)
+    monkeypatch.setattr(convolutions, "MANY", 1)
     tensors = random(2, 4, 7, 7), random(6, 4 // named.get("groups", 1), 3, 3)
     hold(*both(conv2d, functional.conv2d, **named), tensors)
 
 
 @pytest.mark.parametrize(
-    "named", [{"dilation": 2}, {"groups": 2}, {"stride": 2, "output_padding": 1}, {"bias": None}], ids=str
+    "named",
+    [
+        {"dilation": 2},
+        {"groups": 2},
+        {"stride": 2, "output_padding": 1},
+        {"bias": None},
+        {"stride": 3, "output_padding": 2},
+    ],
+    ids=str,
 )
 def test_a_transposed_convolution_takes_all_that_torchs_takes_by_name(named):
     torch.manual_seed(0)
@@ -78,9 +94,41 @@ def test_a_transposed_convolution_takes_all_that_torchs_takes_by_name(named):
     hold(*both(conv_transpose2d, functional.conv_transpose2d, **named), tensors)
 
 
-def test_a_picture_alone_is_convolved_as_torch_does():
-    tensors = random(3, 6, 6), random(2, 3, 3, 3)
-    hold(*both(conv2d, functional.conv2d), tensors)
+@pytest.mark.parametrize("kind", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("shape", [(3, 6, 6), (2, 3, 6, 6)], ids=str)
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(conv2d, functional.conv2d), (conv_transpose2d, functional.conv_transpose2d)]
+)
+def test_a_picture_alone_and_complex_ones_are_convolved_as_torch_does(ours, theirs, shape, kind, monkeypatch):
+    monkeypatch.setattr(convolutions, "MANY", 1)
+    tensors = random(*shape, dtype=kind), random(3, 3, 3, 3, dtype=kind)
+    found, expected = ours(*tensors), theirs(*tensors)
+    torch.testing.assert_close(found, expected)
+    slopes, others = (torch.autograd.grad(y.abs().sum(), tensors) for y in (found, expected))
+    torch.testing.assert_close(slopes, others)
+
+
+@pytest.mark.parametrize("more", [2, -1])
+def test_pictures_that_torch_makes_no_larger_are_refused_by_its_own_words(more):
+    with pytest.raises(RuntimeError, match="output.padding"):
+        conv_transpose2d(random(1, MANY, 2, 2), random(MANY, 2, 3, 3), None, 2, 1, more)
+
+
+def test_doubled_pictures_can_be_viewed_as_rows():
+    for order in (torch.contiguous_format, torch.channels_last):
+        weight = random(4, 3, 4, 4).detach().to(memory_format=order)
+        x = random(2, 4, 5, 5).detach().to(memory_format=order)
+        out = conv_transpose2d(x, weight, None, 2, 1)
+        assert out.is_contiguous(memory_format=order)
+
+
+def test_gradients_are_mapped_over_many_at_once(monkeypatch):
+    monkeypatch.setattr(convolutions, "MANY", 2)
+    tensors = random(2, 3, 3, 3), random(2, 3, 3, 3)
+    out = conv2d(*tensors, None, 2, 1)
+    many = torch.stack([torch.ones_like(out), 2 * torch.ones_like(out)])
+    found = torch.autograd.grad(out, tensors, many, is_grads_batched=True)
+    torch.testing.assert_close([2 * slope[0] for slope in found], [slope[1] for slope in found])
 
 
 @pytest.mark.parametrize("ours", [conv2d, conv_transpose2d])
@@ -132,3 +180,6 @@ def test_no_pictures_are_convolved_to_none():
     out = conv2d(random(0, 2, 4, 4), weight)
     assert out.shape == (0, MANY, 2, 2)
     assert conv_transpose2d(out, weight).shape == (0, 2, 4, 4)
+    doubled = conv_transpose2d(random(0, 2, 4, 4), random(2, 3, 4, 4), None, 2, 1)
+    doubled.sum().backward()
+    assert doubled.shape == (0, 3, 8, 8)

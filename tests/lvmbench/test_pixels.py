@@ -5,6 +5,7 @@ import torch
 from scipy.stats import kstest
 from torch.distributions import Bernoulli, Independent, Normal
 
+import lvmbench.pixels
 from lvmbench import Schema, bits_per_dim, expected, gaussian, likelihood, observe, pixels
 from lvmbench.pixels import SCALE_FLOOR
 
@@ -140,6 +141,15 @@ def test_the_fast_bernoulli_and_its_gradients_are_torchs(draws):
     torch.testing.assert_close(found, expected)
     again, twice = (torch.autograd.grad(g[0].square().sum(), logits)[0] for g in (found, expected))
     torch.testing.assert_close(again, twice)
+
+
+@pytest.mark.parametrize("most", [1, 24, 25, 49])
+def test_a_bernoulli_of_many_draws_may_be_taken_in_parts(most, monkeypatch):
+    logits, x = torch.randn(5, 4, 1, 2, 3), torch.rand(4, 1, 2, 3)
+    whole = likelihood(BINARY, logits, torch.zeros(())).log_prob(x)
+    monkeypatch.setattr(lvmbench.pixels, "CACHED", most)
+    torch.testing.assert_close(likelihood(BINARY, logits, torch.zeros(())).log_prob(x), whole)
+    assert likelihood(BINARY, logits[0, 0], torch.zeros(())).log_prob(x[0]).shape == ()
 
 
 @pytest.mark.parametrize("logit", [0.0, 1e-4, 5.0, 20.0, 200.0])

@@ -3,7 +3,8 @@ import torch
 from torch.nn import functional
 
 from lvmbench import environment, products
-from lvmbench.products import WORTH, linear
+from lvmbench.convolutions import conv2d, conv_transpose2d
+from lvmbench.products import LARGE, linear
 
 wide = pytest.mark.skipif(
     not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this build of torch has no oneDNN"
@@ -14,7 +15,7 @@ wide = pytest.mark.skipif(
 def by_onednn(monkeypatch):
     """Let products of any size be taken by oneDNN, whatever the processor."""
     monkeypatch.setattr(products, "has_wide_registers", lambda: True)
-    monkeypatch.setattr(products, "WORTH", 1)
+    monkeypatch.setattr(products, "LARGE", 1)
 
 
 def random(*shape, dtype=torch.float32):
@@ -37,6 +38,20 @@ def test_a_product_by_onednn_is_that_of_float64_with_its_gradients(by_onednn, sh
     slopes, others = (torch.autograd.grad(y.sum(), of) for y, of in ((out, tensors), (expected, exact)))
     for slope, other in zip(slopes, others, strict=True):
         torch.testing.assert_close(slope.double(), other, rtol=1e-5, atol=1e-5)
+
+
+@wide
+@pytest.mark.parametrize("function", [conv2d, conv_transpose2d])
+def test_convolutions_of_many_channels_are_products_by_onednn(by_onednn, function):
+    torch.manual_seed(0)
+    tensors = random(2, 512, 3, 3), random(512, 512, 3, 3)
+    exact = [t.detach().double().requires_grad_() for t in tensors]
+    results = []
+    for of in (tensors, exact):
+        out = function(*of, None, 2, 1)
+        results.append([t.double() for t in (out, *torch.autograd.grad(out.sum(), of))])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
 
 
 @wide
@@ -79,24 +94,35 @@ def test_onednn_takes_large_products_of_wide_processors(monkeypatch):
     monkeypatch.setattr(products, "_product", refuse)
     x = torch.randn(64, 128)
     with pytest.raises(AssertionError, match="oneDNN"):
-        linear(x, torch.randn(WORTH // x.numel(), 128))
+        linear(x, torch.randn(LARGE // x.numel(), 128))
 
 
 @pytest.mark.parametrize(
-    "case", ["another processor", "few numbers", "float64", "inside autocast", "a weight of one axis"]
+    "case",
+    [
+        "another processor",
+        "few numbers",
+        "float64",
+        "inside autocast",
+        "a weight of one axis",
+        "a bias of no axis",
+        "a bias for each row",
+    ],
 )
 def test_torch_multiplies_what_onednn_does_not_gain(monkeypatch, case):
     monkeypatch.setattr(products, "has_wide_registers", lambda: case != "another processor")
     monkeypatch.setattr(products, "_product", refuse)
-    rows = WORTH // 128 // 64
+    rows = LARGE // 128 // 64
     dtype = torch.float64 if case == "float64" else torch.float32
     x, weight = torch.randn(64, 128, dtype=dtype), torch.randn(rows, 128, dtype=dtype)
     if case == "few numbers":
         x = x[1:]
     if case == "a weight of one axis":
         weight = weight[0]
+    biases = {"a bias of no axis": torch.tensor(5.0), "a bias for each row": torch.randn(64, rows)}
     with torch.autocast("cpu", torch.bfloat16, enabled=case == "inside autocast"):
-        assert linear(x, weight).shape == x.shape[:1] + weight.shape[:-1]
+        found = linear(x, weight, biases.get(case))
+        assert torch.equal(found, functional.linear(x, weight, biases.get(case)))
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,13 @@ from peers.machine import Peak
 from peers.workloads import Workload, pictures
 
 
-@register_flop_formula(torch.ops.mkldnn._linear_pointwise)
 def _of_linear(x: Sequence[int], weight: Sequence[int], *args: Any, **named: Any) -> int:
     """Return the operations of a linear layer that oneDNN computes."""
     return 2 * prod(x) * weight[0]
+
+
+if hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # not where torch is built without oneDNN
+    register_flop_formula(torch.ops.mkldnn._linear_pointwise)(_of_linear)
 
 
 @dataclass(frozen=True)
