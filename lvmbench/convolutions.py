@@ -93,7 +93,7 @@ def _in_one_precision(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[T
 
 
 class _Convolution(torch.autograd.Function):
-    """The convolution of many channels."""
+    """The convolution of many channels, whose gradients are products where its places are few."""
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair) -> Tensor:

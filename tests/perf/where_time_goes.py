@@ -32,7 +32,7 @@ KINDS = {  # by a part of the operator's name; the first that is found
     "convolutions, products": ("conv", "mm", "linear_pointwise"),
     "Adam": ("_adam_",),
     "draws": ("random_", "normal_"),
-    "casts, copies": ("copy", "clone", "cat", "stack", "pixel_", "flip", "fill_", "zero", "empty"),
+    "casts, copies": ("copy", "clone", "::cat", "::stack", "pixel_", "flip", "fill_", "zero", "empty"),
 }
 REST = "elementwise, sums"
 SECONDS, ROUNDS = 0.5, 5
