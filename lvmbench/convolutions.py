@@ -60,9 +60,6 @@ def conv_transpose2d(
     steps, margins = _pair(stride), _pair(padding)
     spaced = zip(x.shape[2:], steps, margins, weight.shape[2:], more, strict=True)
     height, width = ((n - 1) * step - 2 * margin + side + more for n, step, margin, side, more in spaced)
-    doubles = (steps, margins, tuple(weight.shape[2:])) == ((2, 2), (1, 1), (4, 4))
-    if doubles and weight.shape[1] < FEW and len(x):
-        return _shuffled(x, weight, bias, (height, width))
     out: Tensor = _Transposed.apply(x, weight, bias, steps, margins, (height, width))
     return out
 
@@ -146,6 +143,9 @@ def _spread(
     small: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, sides: Pair
 ) -> Tensor:
     """Return the large pictures of these sides: what each place of the small ones adds to those that it meets."""
+    doubles = (stride, padding, weight.shape[2:]) == ((2, 2), (1, 1), (4, 4))
+    if doubles and weight.shape[1] < FEW and len(small):
+        return _shuffled(small, weight, bias, sides)
     if _as_product(small):
         places = small.shape[2:].numel()
         met = linear(weight.flatten(1).t(), small.transpose(0, 1).reshape(len(weight), -1).t())
