@@ -36,13 +36,18 @@ def fastest(device: str) -> Precision:
 
 
 class Quicker(TorchFunctionMode):
-    """Computes layers as a processor is quickest at them, in a with-block; tensors of other classes as they do."""
+    """Computes layers as a processor is quickest at them, in a with-block; tensors of other classes as they do.
+
+    Where hooks of torch take what autograd keeps, layers are torch's own: one that is computed again outside of the
+    block (``torch.utils.checkpoint``) is to keep the same tensors.
+    """
 
     def __torch_function__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if not types and not torch.compiler.is_compiling():
-            function = QUICKER.get(function, function)
+        quicker = QUICKER.get(function)
+        if quicker and not types and not torch.compiler.is_compiling() and not _hooked():
+            function = quicker
         return function(*args, **(kwargs or {}))
 
 
@@ -71,6 +76,11 @@ class Body(nn.Sequential):
 def _transformed() -> bool:
     """Return whether torch maps or differentiates forwards, for which it has rules of its own functions only."""
     return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+
+
+def _hooked() -> bool:
+    """Return whether hooks take the tensors that autograd keeps."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
 
 
 class Exact(nn.Linear):

@@ -4,6 +4,7 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.func import vmap
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 import lvmbench.bodies
 from lvmbench import Budget, Schema, Split, build, decoder, encoder, fit
@@ -191,3 +192,26 @@ def test_a_tensor_of_another_class_computes_its_layers_itself():
     called = []
     Body(nn.Linear(4, 4))(torch.randn(2, 4).as_subclass(Told))
     assert functional.linear in called
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_layers_that_are_computed_again_for_their_gradients_come_to_the_same(precision, monkeypatch):
+    class Again(nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x):
+            return checkpoint(self.layer, x, use_reentrant=False)
+
+    monkeypatch.setattr(lvmbench.convolutions, "MANY", 8)
+    monkeypatch.setattr(lvmbench.products, "LARGE", 1)
+    monkeypatch.setattr(lvmbench.products, "has_wide_registers", lambda: True)
+    layers = [nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 3, 4, stride=2, padding=1), nn.Linear(8, 6)]
+    x = torch.randn(WORTH, 3, 6, 6)
+    slopes = []
+    for wrap in (lambda layer: layer, Again):
+        body = Body(*map(wrap, layers))
+        body.precision = precision
+        slopes.append(torch.autograd.grad(body(x).square().sum(), [*body.parameters()]))
+    torch.testing.assert_close(slopes[1], slopes[0])
