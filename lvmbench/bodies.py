@@ -100,17 +100,18 @@ def bodies(model: Any) -> list[Body]:
 
 
 @contextmanager
-def computing_in(precision: Precision, model: Any) -> Iterator[None]:
-    """Let the networks of a model compute in a precision inside a with-block, and in float32 afterwards."""
+def computing_in(precision: Precision, *models: Any) -> Iterator[None]:
+    """Let the networks of models, and a GPU, compute in a precision inside a with-block, in float32 afterwards."""
     before = {switch: switch.allow_tf32 for switch in _switches()}
-    for body in bodies(model):
+    inside = [body for model in models for body in bodies(model)]
+    for body in inside:
         body.precision = precision
     for switch in before:
         switch.allow_tf32 = precision != "float32"
     try:
         yield
     finally:
-        for body in bodies(model):
+        for body in inside:
             body.precision = "float32"
         for switch, was in before.items():
             switch.allow_tf32 = was

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from lvmbench.api import Estimate, Metric, Record, Score, Value
+from lvmbench.bodies import computing_in
 from lvmbench.catalog import Catalog, Noun
 from lvmbench.environment import Phases, commit, hardware, versions
 from lvmbench.errors import LvmbenchError, NotApplicable, StoreError
@@ -79,7 +80,8 @@ def run_cell(task: Task, catalog: Catalog, progress: Progress) -> Record | None:
         boots: dict[str, Tensor] = {}
         phases = Phases(task.device)
         try:
-            record, boots = _answer(task, catalog, store, phases, record, progress)
+            with computing_in("float32"):  # but for training: torch convolves in tfloat32 unless told
+                record, boots = _answer(task, catalog, store, phases, record, progress)
         except NotApplicable as reason:
             record = replace(record, status="skipped", reason=str(reason))
         except StoreError:

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from lvmbench.api import Record, Section
+from lvmbench.bodies import computing_in
 from lvmbench.catalog import Catalog, Item
 from lvmbench.environment import Phases, results_dir
 from lvmbench.errors import LvmbenchError, NotApplicable, StoreError, UsageError, nearest
@@ -187,11 +188,12 @@ def write(
     found = stored(cell, Workshop(catalog, store, device, Phases(device)))
     ev = evaluation(found, cell, store, catalog, device)
     parts, failed = [], []
-    for item in items:
-        heard(item.name)
-        section, broke = _section(item, ev)
-        parts.append((item.name, section))
-        failed += [item.name] if broke else []
+    with computing_in("float32"):
+        for item in items:
+            heard(item.name)
+            section, broke = _section(item, ev)
+            parts.append((item.name, section))
+            failed += [item.name] if broke else []
     _put(out, _files(_head(record, cell, found), parts))
     return Explained(out / PAGE, tuple(failed))
 

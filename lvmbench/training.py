@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -123,10 +122,7 @@ def fit_together(
     """
     where = torch.device(device)
     keeps = keeps or [None] * len(models)
-    with ExitStack() as stack:
-        stack.enter_context(denormals_flushed())
-        for model in models:
-            stack.enter_context(computing_in(precision, model))
+    with denormals_flushed(), computing_in(precision, *models):
         if any(isinstance(model, FitsItself) for model in models):
             return [
                 _itself(model, train, budget, seed, where) for model, seed in zip(models, seeds, strict=True)

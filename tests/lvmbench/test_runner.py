@@ -9,9 +9,11 @@ from lvmbench import runner
 from lvmbench.api import Budget
 from lvmbench.catalog import Catalog
 from lvmbench.errors import StoreError, UsageError
+from lvmbench.evaluation import Evaluation
 from lvmbench.plan import plan
 from lvmbench.records import Store
 from lvmbench.spec import Spec
+from lvmbench.vae import VAE
 
 TINY = Budget("tiny", images=128, batch=32, train=128, val=32, test=64, draws=4, density_rows=16)
 
@@ -49,6 +51,26 @@ def test_a_cell_becomes_a_record_with_its_scores(bench):
     assert set(record.seconds) == {"load", "fit", "encode", "measure"}
     assert record.versions["torch"] == torch.__version__.partition("+")[0] or record.versions["torch"]
     assert record.code_dims == 2
+
+
+def test_a_gpu_rounds_products_in_training_alone(bench, monkeypatch):
+    class Switch:
+        allow_tf32 = True
+
+    def told(method):
+        def spied(*given):
+            found.setdefault(method.__name__, set()).add(Switch.allow_tf32)
+            return method(*given)
+
+        return spied
+
+    found = {}
+    monkeypatch.setattr("lvmbench.bodies._switches", lambda: [Switch])
+    for whole, method in ((VAE, VAE.loss), (Evaluation, Evaluation.batches)):
+        monkeypatch.setattr(whole, method.__name__, told(method))
+    bench("vae(net=mlp,latent_dim=2)", metrics="iw-bound,auroc", precision="bfloat16")
+    assert found == {"loss": {True}, "batches": {False}}
+    assert Switch.allow_tf32
 
 
 def test_a_second_run_computes_nothing_and_gives_the_same(bench):
