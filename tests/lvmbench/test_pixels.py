@@ -145,10 +145,13 @@ def test_the_fast_bernoulli_and_its_gradients_are_torchs(draws):
 
 @pytest.mark.parametrize("most", [1, 24, 25, 49])
 def test_a_bernoulli_of_many_draws_may_be_taken_in_parts(most, monkeypatch):
-    logits, x = torch.randn(5, 4, 1, 2, 3), torch.rand(4, 1, 2, 3)
-    whole = likelihood(BINARY, logits, torch.zeros(())).log_prob(x)
+    logits, x = torch.randn(5, 4, 1, 2, 3, requires_grad=True), torch.rand(4, 1, 2, 3)
+    theirs = Bernoulli(logits=logits, validate_args=False).log_prob(x).sum((-3, -2, -1))
     monkeypatch.setattr(lvmbench.pixels, "CACHED", most)
-    torch.testing.assert_close(likelihood(BINARY, logits, torch.zeros(())).log_prob(x), whole)
+    ours = likelihood(BINARY, logits, torch.zeros(())).log_prob(x)
+    torch.testing.assert_close(ours, theirs)
+    found, expected = (torch.autograd.grad(p.square().sum(), logits) for p in (ours, theirs))
+    torch.testing.assert_close(found, expected)
     assert likelihood(BINARY, logits[0, 0], torch.zeros(())).log_prob(x[0]).shape == ()
 
 
