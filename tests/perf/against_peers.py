@@ -1,9 +1,9 @@
-"""Are the claims of speed true? ``python tests/perf/against_peers.py [--gpu] [--quick] [--only NAME] [--out FILE]``.
+"""Are the claims of speed true? ``python tests/perf/against_peers.py [--gpu | --other] [--quick] [--only NAME]``.
 
 Trains the same nets with pythae, with lvmbench and by a hand-written loop, in turn, on a machine that is to be idle;
 estimates likelihoods, takes the metric set, and measures what the machine can do at most in the same run. Writes
-the first part of ``results/performance.md``; with ``--gpu`` a part on the GPU of this machine. pythae comes with
-``pip install lvmbench[peers]``.
+the first part of ``results/performance.md``; with ``--gpu`` a part on the GPU of this machine, with ``--other`` one
+beside the first, of another processor. pythae comes with ``pip install lvmbench[peers]``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from peers import beside, training
 from peers.machine import Peak, head, peak, shown, wait_until_idle
-from peers.report import GPU, OUT, PEERS, QUICK, attempted, number, table, write
+from peers.report import GPU, OTHER_PEERS, OUT, PEERS, QUICK, attempted, number, table, write
 from peers.training import Settings, Trained
 from peers.workloads import WORKLOADS
 
@@ -71,12 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked.only and not asked.out:
         print(text)
     else:
-        write(asked.out or OUT, GPU if asked.gpu else PEERS, text)
+        part = OTHER_PEERS if asked.other else PEERS
+        write(asked.out or OUT, GPU if asked.gpu else part, text)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--gpu", action="store_true", help="on the GPU: the workloads that have aims there")
+    parser.add_argument("--other", action="store_true", help="on another processor: a part of its own")
     parser.add_argument("--quick", action="store_true", help="two short rounds, to see that it runs")
     parser.add_argument("--only", choices=[*WORKLOADS, *BESIDE], help="one workload or part, printed")
     parser.add_argument("--out", type=Path, help=f"the file to write (default: {OUT.name} in results)")

@@ -1,4 +1,4 @@
-"""Where a step's time goes: ``python tests/perf/where_time_goes.py [--out FILE]``.
+"""Where a step's time goes: ``python tests/perf/where_time_goes.py [--other] [--out FILE]``.
 
 torch's profiler looks at the replayed steps of each net on one core. Writes a part of ``results/performance.md``.
 """
@@ -19,7 +19,7 @@ import torch
 from peers import engine
 from peers.limits import counted
 from peers.machine import fresh, head, peak, shown
-from peers.report import OUT, SPENT, table, write
+from peers.report import OTHER_SPENT, OUT, SPENT, table, write
 from peers.workloads import WORKLOADS, Workload
 
 from lvmbench.bodies import computing_in
@@ -45,6 +45,7 @@ that of a large product, measured in this run in the precision of most of them."
 def main(arguments: Sequence[str] | None = None) -> None:
     """Look at each net in a process of its own, and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--other", action="store_true", help="on another processor: a part of its own")
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args(arguments)
     begun, most = head(["python", *shown(sys.argv)]), peak(1)
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows.append([workload.title, f"{1000 * seconds:.2f}", *parts])
     first_kind, *other_kinds = (*KINDS, REST)
     text = table(["a step of", "ms", first_kind, "of peak", *other_kinds], rows)
-    write(asked.out, SPENT, f"{begun}\n\n{HOW}\n\n{text}")
+    write(asked.out, OTHER_SPENT if asked.other else SPENT, f"{begun}\n\n{HOW}\n\n{text}")
 
 
 def looked_at(workload: Workload) -> dict[str, Any]:

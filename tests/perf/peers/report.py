@@ -8,8 +8,9 @@ from pathlib import Path
 
 from peers.rounds import Spread
 
-PARTS = PEERS, SPENT, BY_HAND, GPU, QUALITY, GPU_QUALITY, SCALING = (
-    "Against peers", "Where a step's time goes", "Stacked by hand", "One GPU", "Time to quality",
+PARTS = PEERS, SPENT, OTHER_PEERS, OTHER_SPENT, BY_HAND, GPU, QUALITY, GPU_QUALITY, SCALING = (
+    "Against peers", "Where a step's time goes", "Against peers, another processor",
+    "Where a step's time goes, another processor", "Stacked by hand", "One GPU", "Time to quality",
     "Time to quality on one GPU", "Scaling",
 )  # fmt: skip
 TITLE = "# Performance\n\nMade by the scripts named below, and by nothing else.\n"
