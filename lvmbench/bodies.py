@@ -1,6 +1,7 @@
 """Networks that may compute in less than float32: their weights, and what they return, are float32 all the same.
 
-A model's other arithmetic (likelihoods, rates, log weights) stays float32 whatever its networks compute in.
+A model's other arithmetic (likelihoods, rates, log weights) stays float32 whatever its networks compute in; on a GPU
+that is told tfloat32 all products of training are of that.
 """
 
 from __future__ import annotations
@@ -46,7 +47,13 @@ class Quicker(TorchFunctionMode):
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         quicker = QUICKER.get(function)
-        if quicker and not types and not torch.compiler.is_compiling() and not _hooked():
+        if (
+            quicker
+            and not types
+            and not torch.compiler.is_compiling()
+            and not _hooked()
+            and not _transformed()
+        ):
             function = quicker
         return function(*args, **(kwargs or {}))
 
@@ -67,7 +74,7 @@ class Body(nn.Sequential):
             return self._through(x).float()
 
     def _through(self, x: Tensor) -> Tensor:
-        with nullcontext() if x.device.type != "cpu" or _transformed() else Quicker():
+        with Quicker() if x.device.type == "cpu" else nullcontext():
             for layer in self:
                 x = layer(x)
         return x
@@ -84,7 +91,7 @@ def _hooked() -> bool:
 
 
 class Exact(nn.Linear):
-    """A linear layer that computes in float32 inside a body of any precision: what says a mean and a scale."""
+    """A linear layer that no body computes in bfloat16: what says a mean and a scale."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs: [..., inputs] -> [..., outputs]."""
@@ -103,18 +110,20 @@ def bodies(model: Any) -> list[Body]:
 def computing_in(precision: Precision, *models: Any) -> Iterator[None]:
     """Let the networks of models, and a GPU, compute in a precision inside a with-block, in float32 afterwards."""
     before = {switch: switch.allow_tf32 for switch in _switches()}
-    inside = [body for model in models for body in bodies(model)]
-    for body in inside:
-        body.precision = precision
+    _set(precision, models)
     for switch in before:
         switch.allow_tf32 = precision != "float32"
     try:
         yield
     finally:
-        for body in inside:
-            body.precision = "float32"
+        _set("float32", models)  # what was copied meanwhile too
         for switch, was in before.items():
             switch.allow_tf32 = was
+
+
+def _set(precision: Precision, models: Sequence[Any]) -> None:
+    for body in (body for model in models for body in bodies(model)):
+        body.precision = precision
 
 
 def _switches() -> Sequence[Any]:

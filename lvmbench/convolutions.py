@@ -6,6 +6,7 @@ gradient of the first. A weight is [small, large, height, width], by the channel
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -77,7 +78,9 @@ def _plain(x: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> 
 
 
 def _pair(value: Any) -> Pair:
-    pair: Pair = (value, value) if isinstance(value, int) else tuple(value) * (1 if len(value) > 1 else 2)
+    pair: Pair = (
+        tuple(value) * (1 if len(value) > 1 else 2) if isinstance(value, Sequence) else (value, value)
+    )
     return pair
 
 

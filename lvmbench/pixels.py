@@ -116,8 +116,10 @@ class _BitLogProb(torch.autograd.Function):
         """Return the log-densities: logits [..., C, H, W], x that broadcasts to them -> [...]."""
         if logits.device.type != "cpu":  # where every call is a launch, and logarithms are cheap
             return (x * logits - softplus(logits)).sum(EVENT)
-        parts = [_bit_log_prob(some, x) for some in logits.split(_rows(logits, x))]
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        rows = CACHED // max(1, logits[:1].numel())
+        if logits.dim() in (x.dim(), len(EVENT)) or len(logits) <= rows:
+            return _bit_log_prob(logits, x)
+        return torch.cat([_bit_log_prob(some, x) for some in logits.split(max(1, rows))])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -131,7 +133,7 @@ class _BitLogProb(torch.autograd.Function):
         gradient = gradient[..., None, None, None]
         wanted = ctx.needs_input_grad
         return (
-            _bit_slopes(logits, x, gradient) if wanted[0] else None,
+            gradient * (x - logits.sigmoid()) if wanted[0] else None,
             gradient * logits if wanted[1] else None,
         )
 
@@ -161,21 +163,6 @@ def _bit_log_prob(logits: Tensor, x: Tensor) -> Tensor:
             together = first * second
     nats: Tensor = together.log_().sum(-1).add_(linear)
     return nats
-
-
-def _bit_slopes(logits: Tensor, x: Tensor, gradient: Tensor) -> Tensor:
-    if torch.is_grad_enabled() or logits.device.type != "cpu":  # it may be differentiated again
-        return gradient * (x - logits.sigmoid())
-    slopes, rows = torch.empty_like(logits), _rows(logits, x)
-    for some, part, share in zip(*(t.split(rows) for t in (logits, slopes, gradient)), strict=True):
-        torch.sub(x, torch.sigmoid(some, out=part), out=part).mul_(share)
-    return slopes
-
-
-def _rows(logits: Tensor, x: Tensor) -> int:
-    """Return how many rows of logits to take at once: what a cache holds; all, where x has rows of its own."""
-    own = logits.dim() in (x.dim(), len(EVENT))
-    return max(1, len(logits) if own else CACHED // max(1, logits[:1].numel()))
 
 
 def bits_per_dim(schema: Schema, nats: Tensor) -> Tensor:

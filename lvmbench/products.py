@@ -17,11 +17,11 @@ from lvmbench.environment import has_wide_registers
 LARGE = 1 << 20  # multiplications, from which on oneDNN saves more than it takes to prepare
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x W' + b, as torch's function of this name, to rounding: [..., in], [out, in], [out] -> [..., out]."""
-    if not _gains(x, weight, bias):
-        return functional.linear(x, weight, bias)
-    out: Tensor = (_Linear.apply if torch.is_grad_enabled() else _product)(x, weight, bias)
+    if not _gains(input, weight, bias):
+        return functional.linear(input, weight, bias)
+    out: Tensor = (_Linear.apply if torch.is_grad_enabled() else _product)(input, weight, bias)
     return out
 
 
@@ -29,7 +29,8 @@ def _gains(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     return (
         has_wide_registers()
         and weight.dim() == 2
-        and (bias is None or bias.shape == weight.shape[:1])
+        and x.shape[-1:] == weight.shape[1:]
+        and (bias is None or (bias.shape == weight.shape[:1] and bias.is_contiguous()))
         and x.numel() * len(weight) >= LARGE
         and x.device.type == "cpu"
         and all(t.dtype == torch.float32 for t in (x, weight, bias) if t is not None)

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -96,6 +98,14 @@ def test_the_layer_that_says_mean_and_scale_stays_exact(kind):
         assert torch.equal(head(x), alone)
 
 
+def test_a_copy_that_a_model_makes_of_a_network_while_it_trains_is_float32_afterwards():
+    model = nn.Module()
+    model.net = Body(nn.Linear(4, 4))
+    with computing_in("bfloat16", model):
+        model.teacher = copy.deepcopy(model.net)
+    assert [body.precision for body in bodies(model)] == ["float32", "float32"]
+
+
 def test_a_model_without_bodies_is_left_as_it_is():
     with computing_in("bfloat16", object()):
         pass
@@ -169,14 +179,28 @@ def test_a_body_computes_its_layers_by_the_quicker_functions_and_torch_its_own_a
     assert len(asked) == 1
 
 
+def refuse(*_):
+    raise AssertionError("not torch's own")
+
+
 def test_a_body_that_torch_maps_over_members_computes_as_torch_does(monkeypatch):
-    monkeypatch.setitem(QUICKER, functional.linear, None)  # whoever calls it fails
+    monkeypatch.setitem(QUICKER, functional.linear, refuse)
     body, x = Body(nn.Linear(4, 4)), torch.randn(3, 2, 4)
     torch.testing.assert_close(vmap(body)(x), body[0](x))
 
 
+def test_what_a_layer_of_a_body_maps_is_computed_as_torch_does(monkeypatch):
+    class Mapped(nn.Linear):
+        def forward(self, x):
+            return vmap(super().forward)(x)
+
+    monkeypatch.setitem(QUICKER, functional.linear, refuse)
+    body, x = Body(Mapped(4, 4)), torch.randn(3, 4)
+    torch.testing.assert_close(body(x), functional.linear(x, body[0].weight, body[0].bias))
+
+
 def test_a_body_that_is_differentiated_forwards_computes_as_torch_does(monkeypatch):
-    monkeypatch.setitem(QUICKER, functional.linear, None)  # whoever calls it fails
+    monkeypatch.setitem(QUICKER, functional.linear, refuse)
     body, x = Body(nn.Linear(4, 4)), torch.randn(2, 4)
     with forward_ad.dual_level():
         torch.testing.assert_close(body(x), body[0](x))

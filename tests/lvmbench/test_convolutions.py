@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -67,6 +68,7 @@ def test_a_doubling_of_pictures_is_torchs_with_its_gradients(channels, side, odd
         {"stride": 2, "padding": 1},
         {"bias": None},
         {"stride": (2,), "padding": (1, 0)},
+        {"stride": np.int64(2)},
     ],
     ids=str,
 )

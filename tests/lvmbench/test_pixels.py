@@ -155,6 +155,15 @@ def test_a_bernoulli_of_many_draws_may_be_taken_in_parts(most, monkeypatch):
     assert likelihood(BINARY, logits[0, 0], torch.zeros(())).log_prob(x[0]).shape == ()
 
 
+@pytest.mark.parametrize("most", [24, 100])
+def test_gradients_of_a_bernoulli_are_mapped_over_many_at_once(most, monkeypatch):
+    monkeypatch.setattr(lvmbench.pixels, "CACHED", most)
+    logits, x = torch.randn(3, 2, 1, 2, 3, requires_grad=True), torch.rand(2, 1, 2, 3)
+    ours, weights = likelihood(BINARY, logits, torch.zeros(())).log_prob(x), torch.randn(4, 3, 2)
+    (found,) = torch.autograd.grad(ours, logits, weights, is_grads_batched=True)
+    torch.testing.assert_close(found, weights[..., None, None, None] * (x - logits.sigmoid()))
+
+
 @pytest.mark.parametrize("logit", [0.0, 1e-4, 5.0, 20.0, 200.0])
 def test_the_fast_bernoulli_is_exact_however_sure_it_is(logit):
     logits = torch.tensor([logit, -logit]).reshape(2, 1, 1, 1)

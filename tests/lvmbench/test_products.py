@@ -58,7 +58,20 @@ def test_convolutions_of_many_channels_are_products_by_onednn(by_onednn, functio
 def test_operands_may_have_gaps_in_memory(by_onednn):
     torch.manual_seed(0)
     x, weight = torch.randn(9, 12)[:, ::2], torch.randn(6, 8).t()[::2]
-    torch.testing.assert_close(linear(x, weight), functional.linear(x, weight))
+    for bias in (None, torch.randn(1).expand(4), torch.randn(4, 2)[:, 0]):
+        torch.testing.assert_close(linear(x, weight, bias), functional.linear(x, weight, bias))
+
+
+@wide
+def test_operands_may_be_named_as_torch_names_them(by_onednn):
+    given = {"input": torch.randn(2, 3), "weight": torch.randn(4, 3), "bias": torch.randn(4)}
+    torch.testing.assert_close(linear(**given), functional.linear(**given))
+
+
+@wide
+def test_operands_that_do_not_fit_are_told_as_torch_tells_them(by_onednn):
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        linear(torch.randn(2, 3), torch.randn(4, 5))
 
 
 @wide
