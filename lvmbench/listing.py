@@ -18,7 +18,6 @@ from lvmbench.errors import LvmbenchError, PluginError, UsageError, nearest
 from lvmbench.findings import check_command
 from lvmbench.options import option_model
 from lvmbench.protocols import CAPABILITIES, capabilities
-from lvmbench.resolved import dataset_of
 
 WIDTH = 100
 SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
@@ -184,6 +183,8 @@ def draw(catalog: Catalog, name: str, path: Path) -> Path:
         UsageError: if the file cannot be written.
         PluginError: if the data set draws none.
     """
+    from lvmbench.resolved import dataset_of  # with torch, for which a list of names does not wait
+
     label, dataset = dataset_of(catalog, name)
     if not hasattr(dataset, "grid"):
         raise PluginError(

@@ -2,6 +2,8 @@ import importlib
 import subprocess
 import sys
 
+import pytest
+
 import lvmbench
 
 
@@ -24,11 +26,20 @@ def modules_after(code):
     )
 
 
-def test_importing_lvmbench_and_listing_names_imports_no_torch():
+def test_importing_lvmbench_and_reading_its_catalog_imports_no_torch():
     loaded = modules_after(
         "from lvmbench.catalog import Catalog\n[Catalog.discover().items(n) for n in ('model', 'metric')]"
     )
     assert not {"torch", "pandas", "sklearn", "pydantic"} & loaded
+
+
+@pytest.mark.parametrize("noun", ["models", "plugins"])
+def test_listing_names_imports_no_torch(noun):
+    loaded = modules_after(
+        "from click.testing import CliRunner\nfrom lvmbench.cli import lvmbench as command\n"
+        f"assert CliRunner().invoke(command, ['list', '{noun}']).exit_code == 0"
+    )
+    assert not {"torch", "numpy", "pandas", "sklearn"} & loaded
 
 
 def test_help_and_completion_import_no_torch():

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from peers import beside, training
+from peers.kernels import kernels
 from peers.machine import Peak, head, peak, shown, wait_until_idle
 from peers.report import GPU, OTHER_PEERS, OUT, PEERS, QUICK, attempted, number, table, write
 from peers.training import Settings, Trained
@@ -47,11 +48,6 @@ other than products read and write (what is changed in place: both), at the spee
 any. Dispatch: the number of operators times the time of a small one. The three overlap, and each is an estimate."""
 GPU_HOW = """The sides are those of the part above. Members are one cohort in one process; what is recorded and tried
 before their first step is nobody's time. pythae runs on the same GPU, on one thread of the processor."""
-GPU_LIMITS = """What bounds it, by torch's profiler of one step on an H200. IWAE net, one member: 110 kernels, one after
-another, busy for 229 of 244 µs: their latency. 64 members: Adam 218 µs, which is its bytes at the speed of a copy;
-products some 200 µs; the draws, a small kernel for each member and call, 130 to 250 µs beside them. conv, one
-member: 229 kernels, busy for 1,051 of 1,125 µs, of which cuDNN's convolutions of few channels take three quarters,
-at some 9 TFLOP/s; each fills the GPU, so that 16 members side by side gain little."""
 OVERHEAD = """The loop (`tests/perf/peers/hand.py`) trains the same model on the same loss and schedule, looks at the
 same number of validation pictures, and knows nothing of the engine, nor of its quicker layers. Compared is
 processor time for an image on a CPU."""
@@ -122,7 +118,7 @@ def _training(names: Sequence[str], settings: Settings, one: Peak, every: Peak) 
     found, failed = _trained(names, settings)
     missed = training.shortfalls(found, one, every)
     parts = {
-        "Training": (HOW, training.rates_table(found), failed),
+        "Training": (HOW, training.rates_table(found), training.together_text(found, one, every), failed),
         "Training beside the aims": (_aimed_for(), training.aims_table(found, training.on_two_cores), missed),
         "Share of the peak": (training.peak_table(found, one, every),),
         "What bounds a step": (LIMITS, training.limits_table(found, one)),
@@ -168,7 +164,7 @@ def _on_gpu(only: str | None, *, quick: bool) -> list[str]:
         training.aims_table(found, training.on_gpu),
         training.members_text(found),
         attempted(partial(beside.likelihood_on_gpu, settings), "log p(x)"),
-        GPU_LIMITS,
+        attempted(partial(kernels, [t.workload for t in found]), "kernels"),
     ]
     return list(filter(None, parts))
 

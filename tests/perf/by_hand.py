@@ -1,7 +1,8 @@
-"""What members stacked by hand reach on one core: ``python tests/perf/by_hand.py [--out FILE]``.
+"""What other ways to take a step reach on one core: ``python tests/perf/by_hand.py [--out FILE]``.
 
 The IWAE net with its gradients written out, without autograd and without a model: what an engine that stacks the
-members of a cohort on a processor could reach at most. Writes a part of ``results/performance.md``.
+members of a cohort on a processor could reach at most; members stacked as the engine stacks them on a GPU; and the
+loss compiled. Writes a part of ``results/performance.md``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from statistics import median
 
 import torch
 from peers import engine
+from peers.hand import mean_loss
 from peers.machine import fresh, head, shown
 from peers.report import BY_HAND, OUT, number, table, write
 from peers.workloads import WORKLOADS
@@ -25,6 +27,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from lvmbench.adam import Adam
+from lvmbench.bodies import computing_in
+from lvmbench.branches import Stacked
 from lvmbench.data import Schema
 from lvmbench.descent import denormals_flushed
 from lvmbench.pixels import observe
@@ -39,11 +43,14 @@ ONE, TWO, MEAN, SCALE, THREE, FOUR, LOGITS = range(len(LAYERS))
 BATCHES, MEMBERS = (20, 128), (1, 2, 4, 8)
 SCHEMA = Schema((1, 28, 28), "bernoulli")
 SECONDS, ROUNDS = 0.6, 5
+COLD = "seconds to compile"
 
 HOW = """Images a second of one thread, of all members together, looks at validation pictures left out; median of
 rounds that take turns. "By hand": the IWAE net at K=1 with its gradients written out, products and tanh in that
 precision, of one member by the product that lvmbench takes, M members as one product a layer. "Engine": one member,
-as `lvmbench` trains it, heads and likelihood in float32, looks included."""
+as `lvmbench` trains it, heads and likelihood in float32, looks included. "Mapped": M members as `lvmbench` stacks
+them on a GPU, by torch's map over their weights. "Compiled": the loss and its gradients by `torch.compile`. A plugin
+says its loss, and nobody writes its gradients by hand: what is to be had of stacks on a processor is "mapped"."""
 
 
 class ByHand:
@@ -118,32 +125,68 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     begun = head(["python", *shown(sys.argv)])
     rates = {batch: json.loads(fresh(Path(__file__), "batch", str(batch))) for batch in BATCHES}
-    names = list(rates[BATCHES[0]])
+    names = [name for name in rates[BATCHES[0]] if name != COLD]
     rows = [[name, *(number(rates[batch][name]) for batch in BATCHES)] for name in names]
     text = table(["images/s", *(f"batch {batch}" for batch in BATCHES)], rows)
-    write(asked.out, BY_HAND, f"{begun}\n\n{HOW}\n\n{text}")
+    cold = " and ".join(f"{rates[batch][COLD]:.1f}" for batch in BATCHES)
+    write(asked.out, BY_HAND, f"{begun}\n\n{HOW}\n\n{text}\n\nTo compile took {cold} s.")
 
 
 def measured(batch: int) -> dict[str, float]:
-    """Return images a second by name, each the median of rounds."""
-    ways = {"engine, one member": lambda: engine_rate(batch)}
+    """Return images a second by name, each the median of rounds, and the seconds that it takes to compile."""
+    start, quick = time.perf_counter(), compiled(batch)
+    with denormals_flushed():
+        quick(torch.zeros(1, batch, *SCHEMA.shape, dtype=torch.uint8))
+    cold = time.perf_counter() - start
+    ways = {
+        "engine, one member": lambda: engine_rate(batch),
+        "compiled, one member": stepper(quick, 1, batch),
+    }
+    for members in MEMBERS[1:]:
+        ways[f"mapped, {members} members"] = stepper(mapped(members, batch), members, batch)
     for members in MEMBERS:
         for dtype in (torch.float32, torch.bfloat16):
             name = f"by hand, {members} member{'s' * (members > 1)}, {str(dtype).removeprefix('torch.')}"
-            ways[name] = stepper(ByHand(members, dtype), members, batch)
+            ways[name] = stepper(ByHand(members, dtype).step, members, batch)
     with denormals_flushed(), torch.no_grad():
         rounds = [{name: way() for name, way in ways.items()} for _ in range(ROUNDS + 1)]
-    return {name: median(found[name] for found in rounds[1:]) for name in ways}
+    return {COLD: cold, **{name: median(found[name] for found in rounds[1:]) for name in ways}}
 
 
-def stepper(stack: ByHand, members: int, batch: int) -> Callable[[], float]:
-    """Return what gives the images a second of a stack."""
+def compiled(batch: int) -> Callable[[Tensor], object]:
+    """Return a step of one member, whose loss torch compiles when it is first taken: uint8 [1, B, 1, 28, 28]."""
+    model = engine.member(WORKLOADS[f"iwae-k1-{batch}"], 0).model
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    adam, loss = Adam(parameters, (0.9, 0.999)), torch.compile(lambda x: mean_loss(model, x))
+
+    def step(images: Tensor) -> None:
+        with torch.enable_grad(), computing_in(engine.precision("cpu"), model):
+            slopes = torch.autograd.grad(loss(observe(SCHEMA, images[0])), parameters)
+        adam.step(slopes, 1e-3)
+
+    return step
+
+
+def mapped(members: int, batch: int) -> Callable[[Tensor], object]:
+    """Return a step of members that are stacked as on a GPU: uint8 [M, B, 1, 28, 28]."""
+    group = [engine.member(WORKLOADS[f"iwae-k1-{batch}"], seed) for seed in range(members)]
+    stack, labels = Stacked(group), torch.zeros(members, batch, 0)
+
+    def step(images: Tensor) -> None:
+        with torch.enable_grad(), computing_in(engine.precision("cpu"), *(m.model for m in group)):
+            stack.step(images, labels, 0.5, 1.0)
+
+    return step
+
+
+def stepper(step: Callable[[Tensor], object], members: int, batch: int) -> Callable[[], float]:
+    """Return what gives the images a second of members that take a step together."""
     images = torch.randint(0, 256, (members, batch, *SCHEMA.shape), dtype=torch.uint8)
 
     def rate() -> float:
         start, steps = time.perf_counter(), 0
         while (seconds := time.perf_counter() - start) < SECONDS:
-            stack.step(images)
+            step(images)
             steps += 1
         return steps * members * batch / seconds
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import against_peers
 import by_hand
@@ -15,7 +16,7 @@ import scaling
 import time_to_quality
 import torch
 import where_time_goes
-from peers import limits, machine, powers, report, rounds, training
+from peers import kernels, limits, machine, powers, report, rounds, training
 from peers.window import Timing, Window
 from peers.workloads import WORKLOADS
 from torch.distributions import Bernoulli, Normal, kl_divergence
@@ -76,6 +77,23 @@ def trained(ours, hand_processor=1.0):
     }
     step = limits.Step(128, flops=128 * 10**8, operators=1000, bytes=10**7)
     return training.Trained(WORKLOADS["mlp-128"], rounds.Rounds(sides, True), 2, step, "float32", 8)
+
+
+def test_all_cores_are_told_beside_what_the_machine_does():
+    both = machine.Peak(2, float32=190.0, bfloat16=800.0, copy=12.0, operator=1e-6)
+    text = training.together_text([trained(200)], PEAK, both)
+    assert text.startswith("All cores train 2.00 to 2.00 times as many images as one;")
+    assert text.endswith("float32 runs 1.90 times as fast as on one, a copy 1.20 times.")
+    assert training.together_text([trained(200)], PEAK, PEAK) == ""
+
+
+def test_the_kernels_of_a_step_are_counted_and_those_named_that_take_most():
+    ran = [
+        SimpleNamespace(key=key, count=count, self_device_time_total=taken)
+        for key, count, taken in [("a" * 99, 20, 300.0), ("b", 10, 600.0), ("c", 10, 60.0), ("d", 10, 40.0)]
+    ]
+    told = ["5.00", "100", f"b 60 %, {'a' * kernels.WIDTH} 30 %, c 6 %"]
+    assert kernels.summary(ran, steps=10) == told
 
 
 def test_the_overhead_is_what_an_image_costs_beyond_the_loop():

@@ -25,8 +25,6 @@ from peers.workloads import WORKLOADS, Workload
 from lvmbench.bodies import computing_in
 from lvmbench.cohorts import replayed_way
 from lvmbench.descent import denormals_flushed
-from lvmbench.feed import feed
-from lvmbench.members import Ground, Member
 
 KINDS = {  # by a part of the operator's name; the first that is found
     "convolutions, products": ("conv", "mm", "linear_pointwise"),
@@ -78,14 +76,10 @@ def looked_at(workload: Workload) -> dict[str, Any]:
 
 def stepper(workload: Workload) -> Callable[[], object]:
     """Return what takes a step of the engine."""
-    budget = engine.budget_of(workload, workload.batch * 1000)
-    data, val = engine.splits(workload, workload.batch, "cpu")
-    model = engine.made(workload, 0)
-    member = Member(
-        model, 0, budget, Ground(feed(data, "cpu"), val, workload.schema, torch.device("cpu")), None
-    )
-    given = data.images[: workload.batch], data.labels[: workload.batch]
-    with computing_in(engine.precision("cpu"), model):
+    member = engine.member(workload, 0)
+    whole = member.ground.feed.whole
+    given = whole.images[: workload.batch], whole.labels[: workload.batch]
+    with computing_in(engine.precision("cpu"), member.model):
         way = replayed_way(member)  # in which the precision is a constant
     return lambda: way.take(*given, 0.5, 1.0)
 

@@ -12,7 +12,8 @@ from lvmbench.bodies import WORTH, Precision, fastest
 from lvmbench.catalog import Catalog
 from lvmbench.data import Split
 from lvmbench.descent import often
-from lvmbench.feed import on
+from lvmbench.feed import feed, on
+from lvmbench.members import Ground, Member
 from lvmbench.training import LOOK_COST, LOOKS, build, fit_together
 from peers.window import Timing, Window
 from peers.workloads import Workload, pictures, split_of
@@ -62,6 +63,13 @@ def _timed(
 def made(workload: Workload, seed: int) -> torch.nn.Module:
     """Return a model with the initial weights of a seed."""
     return build(_model(workload.model), workload.schema, workload.options, seed)
+
+
+def member(workload: Workload, seed: int) -> Member:
+    """Return a member that is to train a workload on a processor."""
+    data, val = splits(workload, workload.batch, "cpu")
+    ground = Ground(feed(data, "cpu"), val, workload.schema, torch.device("cpu"))
+    return Member(made(workload, seed), seed, budget_of(workload, workload.batch * 1000), ground, None)
 
 
 def budget_of(workload: Workload, images: int) -> Budget:

@@ -26,6 +26,7 @@ SIDES = {
     "hand": ("peers.hand", "run"),
     "pythae nll": ("peers.pythae_side", "nll"),
     "ours nll": ("peers.likelihood", "run"),
+    "ours nll bfloat16": ("peers.likelihood", "in_bfloat16"),
 }
 TRIAL_STEPS = 4  # of the first trial run
 TRIAL_SECONDS = 0.3  # a trial shorter than this says nothing of a rate

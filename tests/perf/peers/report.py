@@ -8,10 +8,10 @@ from pathlib import Path
 
 from peers.rounds import Spread
 
-PARTS = PEERS, SPENT, OTHER_PEERS, OTHER_SPENT, BY_HAND, GPU, QUALITY, GPU_QUALITY, SCALING = (
+PARTS = PEERS, SPENT, OTHER_PEERS, OTHER_SPENT, BY_HAND, GPU, QUALITY, GPU_QUALITY, START, SCALING = (
     "Against peers", "Where a step's time goes", "Against peers, another processor",
-    "Where a step's time goes, another processor", "Stacked by hand", "One GPU", "Time to quality",
-    "Time to quality on one GPU", "Scaling",
+    "Where a step's time goes, another processor", "Other ways to take a step", "One GPU", "Time to quality",
+    "Time to quality on one GPU", "Start and end", "Scaling",
 )  # fmt: skip
 TITLE = "# Performance\n\nMade by the scripts named below, and by nothing else.\n"
 OUT = Path(__file__).parents[3] / "results" / "performance.md"

@@ -109,6 +109,18 @@ def rates_table(trained: list[Trained]) -> str:
     return table(["images/s", "pythae, threads", "ours, 1 seed", f"ours, {together} seeds"], rows)
 
 
+def together_text(trained: list[Trained], one: Peak, every: Peak) -> str:
+    """Return how much more all cores do than one, beside what the machine's peaks do."""
+    gains = sorted(t.found.rate("ours together").median / t.found.rate("ours").median for t in trained)
+    if not gains or every.threads == 1:
+        return ""
+    product, copy = every.float32 / one.float32, every.copy / one.copy
+    return (
+        f"All cores train {gains[0]:.2f} to {gains[-1]:.2f} times as many images as one; on all threads a product of\n"
+        f"float32 runs {product:.2f} times as fast as on one, a copy {copy:.2f} times."
+    )
+
+
 def aims_table(trained: list[Trained], aimed: Callable[[Trained], list[tuple[str, int, float]]]) -> str:
     """Return how many times as fast ours is, beside the aims; ``aimed`` gives side, seeds and aim of each."""
     rows = []

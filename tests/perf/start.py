@@ -1,0 +1,92 @@
+"""What is waited for before and after training: ``python tests/perf/start.py [--out FILE]``.
+
+Commands are started in fresh processes, their pictures rendered before. Writes a part of ``results/performance.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from peers.machine import head, shown
+from peers.report import OUT, START, spread, table, verdict, write
+from peers.rounds import Spread
+
+from lvmbench.records import Store
+
+BUDGET = """images = 32
+batch = 32
+train = 12000
+val = 1000
+test = 256
+size = 32
+draws = 4
+density_rows = 32
+"""
+ROUNDS, WRITTEN = 7, 50
+HELP, LIST, STEP = 0.15, 0.4, 5.0  # seconds at most
+
+HOW = f"""Seconds, median of {ROUNDS} (least-most). "A cell of one step": from the command to the table, with workers
+that start, pictures that are read, a trial, one step, one metric, and the record; the step is taken before that."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Time each command, and write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=OUT)
+    asked = parser.parse_args(arguments)
+    begun = head(["python", *shown(sys.argv)])
+    with tempfile.TemporaryDirectory() as folder:
+        text = measured(Path(folder))
+    write(asked.out, START, f"{begun}\n\n{HOW}\n\n{text}")
+
+
+def measured(folder: Path) -> str:
+    """Return the table."""
+    budget = folder / "budget.toml"
+    budget.write_text(BUDGET, encoding="utf-8")
+    asked = ["run", "--models", "vae", "--seeds", "1", "--no-controls", "--metrics", "elbo"]
+    cell = [*asked, "--budget", str(budget), "--rerun", "all", "--results", str(folder / "runs")]
+    aims = {
+        "`lvmbench --help`": (lambda: command("--help"), HELP),
+        "`lvmbench list models`": (lambda: command("list", "models"), LIST),
+        "a cell of one step": (lambda: command(*cell), STEP),
+    }
+    rows = []
+    for name, (work, most) in aims.items():
+        found = timed(work)
+        rows.append([name, spread(found), f"{most:g}", verdict(found.median <= most)])
+    rows.append(["a record, written", spread(timed(lambda: written(folder))), "milliseconds", ""])
+    return table(["seconds", "taken", "aim", ""], rows)
+
+
+def command(*arguments: str) -> float:
+    """Return the seconds of a command in a process of its own."""
+    start = time.perf_counter()
+    subprocess.run([Path(sys.executable).with_name("lvmbench"), *arguments], capture_output=True, check=True)
+    return time.perf_counter() - start
+
+
+def written(folder: Path) -> float:
+    """Return the seconds that the record of the cell takes to be written again."""
+    store = Store(folder / "runs")
+    record = store.read().stored[-1].record
+    paths = [store.attempt(record.fit_key) for _ in range(WRITTEN)]
+    start = time.perf_counter()
+    for path in paths:
+        store.write(path, record)
+    return (time.perf_counter() - start) / WRITTEN
+
+
+def timed(work: Callable[[], float]) -> Spread:
+    """Return the seconds that a piece of work tells, after one round that warms up."""
+    return Spread.of([work() for _ in range(ROUNDS + 1)][1:])
+
+
+if __name__ == "__main__":
+    main()
