@@ -5,6 +5,7 @@ import sys
 import pytest
 
 import lvmbench
+from lvmbench.resolved import ENGINE
 
 
 def test_every_public_name_is_there_and_no_other():
@@ -40,6 +41,16 @@ def test_listing_names_imports_no_torch(noun):
         f"assert CliRunner().invoke(command, ['list', '{noun}']).exit_code == 0"
     )
     assert not {"torch", "numpy", "pandas", "sklearn"} & loaded
+
+
+def test_what_training_computes_with_is_in_the_name_of_a_fit():
+    loaded = modules_after("import lvmbench.training, lvmbench.evaluation, lvmbench.vae, lvmbench.resolved")
+    nothing_computed = {
+        "api", "calls", "catalog", "checkpoints", "data", "environment", "errors", "hookspecs", "options", "pages",
+        "protocols", "records", "resolved", "standing", "statistics", "trials",
+    }  # fmt: skip
+    ours = {name for name in loaded if name.startswith("lvmbench.")}
+    assert ours - {f"lvmbench.{name}" for name in nothing_computed} == set(ENGINE)
 
 
 def test_help_and_completion_import_no_torch():
