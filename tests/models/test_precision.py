@@ -12,13 +12,13 @@ SEEDS = 5
 MARGIN = 0.5  # standard deviations over seeds, in float32
 
 
-@pytest.fixture(scope="module")
-def scores(tmp_path_factory):
-    """ELBO and mean AUROC of every seed, by precision."""
+@pytest.fixture(scope="module", params=["vae", "vae(net=mlp)", "lvmbench:iwae(net=mlp,k=5)"])
+def scores(request, tmp_path_factory):
+    """ELBO and mean AUROC of every seed of a model, by precision."""
 
     def of(precision):
         found = lvmbench.run(
-            "vae", metrics="elbo,auroc", seeds=SEEDS, controls=False, precision=precision,
+            request.param, metrics="elbo,auroc", seeds=SEEDS, controls=False, precision=precision,
             results=tmp_path_factory.mktemp(precision),
         )  # fmt: skip
         records = sorted(found.records, key=lambda r: r.cell["seed"])

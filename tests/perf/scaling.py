@@ -169,13 +169,15 @@ def _cells(*, quick: bool) -> str:
     """Return what plan, dispatch, store and table take for a model that costs nothing."""
     values = NUMBERS_OF_CELLS[:2] if quick else NUMBERS_OF_CELLS
     costs, libraries = zip(*map(of_cells, values), strict=True)
-    last = costs[-1]
+    first, last = costs[0], costs[-1]
+    each = 1024 * (last.mib - first.mib) / (values[-1] - values[0])
     said = verdict(last.seconds <= MOST_SECONDS and last.mib <= MOST_MIB)
     aim = f" Aim for 10,000 cells: {MOST_SECONDS} s and {MOST_MIB} MiB: {said}." if not quick else ""
     return (
         "A model that costs nothing: plan, dispatch, store and table. Memory is the highest peak of a process,\n"
         f"libraries included.\n\n{told('cells', values, costs)}\n\nA process that has loaded torch and the "
-        f"libraries and done nothing takes {max(libraries):.0f} MiB.{aim}"
+        f"libraries and done nothing takes {max(libraries):.0f} MiB,\n"
+        f"a cell, with its plan and record, {each:.0f} KiB more.{aim}"
     )
 
 

@@ -312,9 +312,12 @@ def test_the_cells_of_the_scaling_are_those_of_the_script_that_runs_many():
 
 def test_the_section_on_cells_tells_the_libraries_beside_the_aim(monkeypatch):
     found = {100: 2.0, 1024: 9.0, 10_000: 50.0}
-    monkeypatch.setattr(scaling, "of_cells", lambda cells: (scaling.Cost(found[cells], 600.0), 508.0))
+    monkeypatch.setattr(
+        scaling, "of_cells", lambda cells: (scaling.Cost(found[cells], 600 + cells / 100), 508.0)
+    )
     said = scaling._cells(quick=False)
-    assert "has loaded torch and the libraries and done nothing takes 508 MiB." in said
+    assert "has loaded torch and the libraries and done nothing takes 508 MiB,\n" in said
+    assert "a cell, with its plan and record, 10 KiB more. Aim" in said
     assert "Aim for 10,000 cells: 60 s and 500 MiB: not reached." in said
 
 
