@@ -50,7 +50,7 @@ GPU_HOW = """The sides are those of the part above. Members are one cohort in on
 before their first step is nobody's time. pythae runs on the same GPU, on one thread of the processor."""
 OVERHEAD = """The loop (`tests/perf/peers/hand.py`) trains the same model on the same loss and schedule, looks at the
 same number of validation pictures, and knows nothing of the engine, nor of its quicker layers. Compared is
-processor time for an image on a CPU."""
+processor time for an image on a CPU. A run of fewer than 32 steps, here of the slowest nets, is not replayed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
