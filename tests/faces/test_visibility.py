@@ -41,6 +41,5 @@ def test_the_card_says_how_visible_each_attribute_is():
 def test_a_small_network_reads_most_attributes_from_few_faces():
     torch.manual_seed(0)
     faces = Faces(size=32, mode="independent")
-    scores = readability(train(faces.split("train", 4000), 32, epochs=12), faces.split("test", 800))
-    # 19 or 20 of them, by the processor's rounding
-    assert sum(score > 0.85 for score in scores.values()) > 0.66 * len(ATTRIBUTES)
+    scores = readability(train(faces.split("train", 4000), 32, epochs=18), faces.split("test", 800))
+    assert sum(score > 0.85 for score in scores.values()) >= 20
